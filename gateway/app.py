@@ -1,0 +1,81 @@
+"""Builds the web application from its settings; importing this does nothing."""
+
+import logging
+import time
+import uuid
+
+from flask import Flask, Response, g, request
+
+from gateway import api, operations, problems, webhooks
+from gateway.delivery import Delivery, open_crmtext, open_ledger
+from gateway.logs import request_id
+from gateway.metrics import REQUESTS
+from gateway.request_headers import is_sound_request_id
+from gateway.settings import Settings
+
+_SECURITY_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000",
+    "X-Content-Type-Options": "nosniff",
+}
+
+# What a process that is not told otherwise has, as under flask run or in a test.
+_THREADS = 32
+_METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"})
+
+_log = logging.getLogger(__name__)
+
+
+class Gateway(Flask):
+    """The application, and what gunicorn has to tell it."""
+
+    delivery: Delivery
+
+    def serve_with(self, threads: int) -> None:
+        """Sets how many threads this process answers requests with."""
+        self.delivery.limit_waiting(threads)
+
+
+def create_app(settings: Settings) -> Gateway:
+    app = Gateway("gateway", static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    ledger = open_ledger(settings)
+    app.delivery = Delivery(ledger, open_crmtext(settings), threads=_THREADS)
+    app.register_blueprint(api.blueprint(settings, ledger, app.delivery))
+    app.register_blueprint(webhooks.blueprint(settings, app.delivery))
+    app.register_blueprint(operations.blueprint(settings, ledger))
+    problems.register(app)
+    app.before_request(_begin)
+    app.after_request(_end)
+    return app
+
+
+def _begin() -> None:
+    g.started_at = time.monotonic()
+    given = request.headers.get("X-Request-ID", "")
+    request_id.set(given if is_sound_request_id(given) else uuid.uuid4().hex)
+
+
+def _end(response: Response) -> Response:
+    seconds = time.monotonic() - g.started_at
+    # The route, never the address: that may hold whatever a caller put into it.
+    route = request.url_rule.rule if request.url_rule else "-"
+    method = request.method if request.method in _METHODS else "-"
+    REQUESTS.labels(method, route, response.status_code).observe(seconds)
+    for name, text in _SECURITY_HEADERS.items():
+        response.headers.setdefault(name, text)
+    response.headers["X-Request-ID"] = request_id.get()
+    caller = g.get("caller")
+    _log.info(
+        "request answered",
+        extra={
+            "method": method,
+            "route": route,
+            "status": response.status_code,
+            "seconds": round(seconds, 4),
+            "caller": caller.name if caller else None,
+        },
+    )
+    return response

@@ -1,0 +1,63 @@
+"""How the two databases are opened: SQLite for one machine, Postgres for any number."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import ConnectionPoolEntry
+
+# Transactions are short and none is open while CRM Text is asked, so a few connections serve many
+# threads; a small Postgres plan allows 20 in all.
+_POOL_SIZE = 6
+_BUSY_SECONDS = 5
+# A process that stops in the middle of a transaction must not hold up all others for good.
+_POSTGRES_OPTIONS = (
+    "-c lock_timeout=5s -c statement_timeout=15s -c idle_in_transaction_session_timeout=10s"
+)
+
+
+def create_ledger_engine(url: URL) -> Engine:
+    """An engine that may be made before a fork. It connects when it is first used."""
+    is_sqlite = url.get_backend_name() == "sqlite"
+    engine = create_engine(
+        url,
+        pool_size=_POOL_SIZE,
+        max_overflow=0,
+        pool_timeout=_BUSY_SECONDS,
+        pool_pre_ping=not is_sqlite,
+        hide_parameters=True,  # they are phone numbers, and errors are logged
+        connect_args={"timeout": _BUSY_SECONDS} if is_sqlite else _postgres_arguments(url),
+    )
+    if is_sqlite:
+        event.listen(engine, "connect", _open_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    # A child that used its parent's sockets would mix up their answers.
+    os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
+    return engine
+
+
+@contextmanager
+def reading(engine: Engine) -> Iterator[Connection]:
+    """A connection for reading only: on SQLite it does not wait for those that write."""
+    with engine.connect().execution_options(is_reading=True) as connection, connection.begin():
+        yield connection
+
+
+def _postgres_arguments(url: URL) -> dict[str, object]:
+    arguments: dict[str, object] = {"connect_timeout": _BUSY_SECONDS}
+    return arguments if "options" in url.query else arguments | {"options": _POSTGRES_OPTIONS}
+
+
+def _open_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+    connection.isolation_level = None  # transactions are begun below, not by the driver
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    # A write lock taken late can fail where one taken at once would wait.
+    is_reading = connection.get_execution_options().get("is_reading")
+    connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")

@@ -1,0 +1,455 @@
+"""The ledger: every opt-out is a row before anything is sent, and the row is the job.
+
+A pending row is due at its ``next_attempt_at``. Whoever delivers it claims it first, with one
+conditional update that moves this moment to the end of a lease; a process that dies leaves a row
+that is due again then. Who settles must still hold the claim. On Postgres the database's clock
+decides; SQLite serves one machine, and there the machine's clock does.
+
+Every method raises LedgerUnavailable where the database cannot be reached or is locked; then
+nothing of that call is stored.
+"""
+
+import secrets
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, insert, or_, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+
+from gateway.database import create_ledger_engine, reading
+from gateway.errors import ErrorCode, GatewayError, LedgerUnavailable
+from gateway.ledger_rows import (
+    Values,
+    ended,
+    pending,
+    read_attempt,
+    read_opt_out,
+    received,
+    settled,
+    words_columns,
+)
+from gateway.ledger_tables import UtcTime, attempts, clock, opt_outs, receipts
+from gateway.opt_out import Attempt, OptOut, OptOutRequest, Outcome, Status, Trouble
+
+PACE, WORKER = "pace", "worker"
+
+_NO_TURN = Trouble(
+    ErrorCode.CRMTEXT_RATE_LIMITED,
+    "No turn came up within the pace that all calls to CRM Text keep to; nothing was sent.",
+)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What makes a repeat recognisable: a key, and a fingerprint of what came with it."""
+
+    key: str
+    fingerprint: str
+    valid_for: timedelta | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The right to deliver one opt-out until its lease ends, after waiting for its turn."""
+
+    opt_out: OptOut
+    token: str
+    attempt_id: int
+    in_background: bool
+    failures: int
+    give_up_at: datetime
+    turn_in_seconds: float
+    claimed_at: datetime
+    claimed_at_monotonic: float = field(default_factory=time.monotonic)
+
+    def now(self) -> datetime:
+        """The ledger's time, as far as it can be known without asking for it."""
+        return self.claimed_at + timedelta(seconds=time.monotonic() - self.claimed_at_monotonic)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A request on record; with ``claim``, to be delivered right now by whoever asked."""
+
+    opt_out: OptOut
+    is_repeat: bool = False
+    claim: Claim | None = None
+
+
+@dataclass(frozen=True)
+class Due:
+    """Claims to deliver; ``next_turn_in_seconds`` says when to ask again if the pace is used up."""
+
+    claims: Sequence[Claim]
+    next_turn_in_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What a search asks for; None asks for nothing. ``stores`` is what the caller may see."""
+
+    stores: frozenset[str] | None = None
+    phone_number: str | None = None
+    store: str | None = None
+    status: str | None = None
+    reference: str | None = None
+    source: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    after: tuple[datetime, str] | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The ledger at a glance, for metrics and for a person."""
+
+    now: datetime
+    opt_outs: Mapping[tuple[str, str], int]  # by status and source
+    attempts: Mapping[str, int]  # by outcome
+    oldest_pending_at: datetime | None
+    worker_seen_at: datetime | None
+
+    @property
+    def pending(self) -> int:
+        return sum(n for (status, _), n in self.opt_outs.items() if status == Status.PENDING)
+
+    @property
+    def oldest_pending_seconds(self) -> float:
+        """Age of the opt-out that has waited longest; 0 if none is waiting."""
+        oldest = self.oldest_pending_at or self.now
+        return max((self.now - oldest).total_seconds(), 0)
+
+
+class Ledger:
+    """One ledger, shared by all processes that are given the same ``url``."""
+
+    def __init__(
+        self, url: URL, *, lease_seconds: float, calls_per_second: float, delivery_days: float
+    ) -> None:
+        self.engine = create_ledger_engine(url)
+        self._lease = timedelta(seconds=lease_seconds)
+        # A little slower than the rate, so that no second ever sees one call more than allowed.
+        self._spacing = timedelta(seconds=1.05 / calls_per_second if calls_per_second else 0)
+        self._delivery_time = timedelta(days=delivery_days)
+        self._on_postgres = self.engine.dialect.name == "postgresql"
+        self._upsert = postgresql.insert if self._on_postgres else sqlite.insert
+
+    def accept(self, entries: Sequence[tuple[OptOutRequest, Receipt | None]]) -> list[Recorded]:
+        """Takes over the delivery of all of them, or of none; unusable ones become rejected.
+
+        A repeat of a failed one makes it pending again. Raises GatewayError
+        (idempotency_key_reused) where the receipt came with another fingerprint before.
+        """
+        with self._writing() as (connection, now):
+            return [self._accept(connection, now, *entry) for entry in entries]
+
+    def _accept(
+        self, connection: Connection, now: datetime, request: OptOutRequest, receipt: Receipt | None
+    ) -> Recorded:
+        opt_out_id = str(uuid.uuid4())
+        first = self._first(connection, now, receipt, opt_out_id)
+        if first is None:
+            state = self._due(now)
+            if request.unusable:
+                trouble = Trouble(ErrorCode.INVALID_PHONE_NUMBER, request.unusable)
+                state |= ended(Status.REJECTED, trouble)
+            row = _insert(connection, received(opt_out_id, now, request) | state)
+            return Recorded(read_opt_out(row))
+        if first.status == Status.FAILED:
+            return Recorded(read_opt_out(_update(connection, first.id, self._due(now))))
+        _refuse_if_unanswered(first, now)
+        return Recorded(read_opt_out(first), is_repeat=True)
+
+    def begin(
+        self,
+        request: OptOutRequest,
+        receipt: Receipt | None,
+        *,
+        patience_seconds: float,
+        in_background: bool,
+    ) -> Recorded:
+        """Records a request with a claim to deliver it now.
+
+        There is no claim where it repeats one that has not failed, and none where no turn comes
+        up within ``patience_seconds``: then the opt-out is due ``in_background``, else failed.
+        Raises GatewayError (idempotency_key_reused, idempotency_key_in_use).
+        """
+        with self._writing() as (connection, now):
+            opt_out_id = str(uuid.uuid4())
+            first = self._first(connection, now, receipt, opt_out_id)
+            if first is not None and first.status != Status.FAILED:
+                _refuse_if_unanswered(first, now)
+                return Recorded(read_opt_out(first), is_repeat=True)
+            turn = self._turn(connection, now, patience_seconds)
+            state = self._due(now) | {"in_background": in_background}
+            if turn is not None:
+                state |= self._claimed(now)
+            elif not in_background:
+                state |= ended(Status.FAILED, _NO_TURN)
+            state["attempts"] = (first.attempts if first else 0) + (turn is not None)
+            if first is None:
+                row = _insert(connection, received(opt_out_id, now, request) | state)
+            else:
+                row = _update(connection, first.id, state)
+            claims = [] if turn is None else self._claims(connection, now, [row], turn)
+            return Recorded(read_opt_out(row), claim=next(iter(claims), None))
+
+    def claim_due(self, limit: int, *, patience_seconds: float) -> Due:
+        """Claims up to ``limit`` due opt-outs; where there is a pace, one, with its turn."""
+        with self._writing() as (connection, now):
+            due = (
+                select(opt_outs.c.id)
+                .where(opt_outs.c.next_attempt_at <= now)
+                .order_by(opt_outs.c.next_attempt_at)
+                .limit(1 if self._spacing else limit)
+                .with_for_update(skip_locked=True)
+            )
+            ids = connection.scalars(due).all()
+            if not ids:
+                return Due([])
+            turn = self._turn(connection, now, patience_seconds)
+            if turn is None:
+                return Due([], next_turn_in_seconds=self._spacing.total_seconds())
+            values = self._claimed(now) | {"in_background": True}
+            rows = connection.execute(
+                update(opt_outs)
+                .where(opt_outs.c.id.in_(ids))
+                .values(values | {"attempts": opt_outs.c.attempts + 1})
+                .returning(opt_outs)
+            ).all()
+            return Due(self._claims(connection, now, rows, turn))
+
+    @property
+    def has_pace(self) -> bool:
+        return bool(self._spacing)
+
+    def turn(self, *, patience_seconds: float) -> float | None:
+        """Seconds until a turn within the pace; None if it would be more than the patience."""
+        with self._writing() as (connection, now):
+            return self._turn(connection, now, patience_seconds)
+
+    def settle(self, claim: Claim, opt_out: OptOut, outcome: Outcome) -> bool:
+        """Writes down what came of an attempt; the opt-out itself only if the claim still holds."""
+        is_mine = and_(opt_outs.c.id == opt_out.id, opt_outs.c.claim == claim.token)
+        values = settled(opt_out) | {"failures": claim.failures + 1}
+        with self._writing() as (connection, now):
+            connection.execute(
+                update(attempts)
+                .where(attempts.c.id == claim.attempt_id)
+                .values(ended_at=now, outcome=outcome.name, http_status=outcome.http_status)
+                .values(words_columns(outcome.crmtext))
+            )
+            return connection.execute(update(opt_outs).where(is_mine).values(values)).rowcount == 1
+
+    def retry(self, opt_out_id: str) -> OptOut | None:
+        """Makes a failed or rejected opt-out with a usable number pending; None for any other."""
+        with self._writing() as (connection, now):
+            can = and_(
+                opt_outs.c.id == opt_out_id,
+                opt_outs.c.status.in_([Status.FAILED, Status.REJECTED]),
+                opt_outs.c.phone_number.is_not(None),
+            )
+            statement = update(opt_outs).where(can).values(self._due(now)).returning(opt_outs)
+            row = connection.execute(statement).one_or_none()
+            return None if row is None else read_opt_out(row)
+
+    def retry_failed(
+        self, *, error_code: str | None, store: str | None, younger_than: timedelta | None
+    ) -> int:
+        """Makes all failed opt-outs that match pending again, and says how many they are."""
+        with self._writing() as (connection, now):
+            conditions = [opt_outs.c.status == Status.FAILED]
+            conditions += [opt_outs.c.error_code == error_code] if error_code else []
+            conditions += [opt_outs.c.store == store] if store else []
+            conditions += [opt_outs.c.created_at > now - younger_than] if younger_than else []
+            statement = update(opt_outs).where(*conditions).values(self._due(now))
+            return connection.execute(statement).rowcount
+
+    def find(self, opt_out_id: str) -> OptOut | None:
+        with self._reading() as connection:
+            row = connection.execute(select(opt_outs).where(opt_outs.c.id == opt_out_id))
+            return next((read_opt_out(found) for found in row), None)
+
+    def attempts_of(self, opt_out_id: str) -> list[Attempt]:
+        """Every call to CRM Text for this opt-out, oldest first."""
+        statement = (
+            select(attempts)
+            .where(attempts.c.opt_out_id == opt_out_id)
+            .order_by(attempts.c.started_at, attempts.c.id)
+        )
+        with self._reading() as connection:
+            return [read_attempt(row) for row in connection.execute(statement)]
+
+    def search(self, criteria: Criteria, limit: int) -> list[OptOut]:
+        """At most ``limit`` opt-outs that meet all criteria, newest first."""
+        statement = (
+            select(opt_outs)
+            .where(*_conditions(criteria))
+            .order_by(opt_outs.c.created_at.desc(), opt_outs.c.id.desc())
+            .limit(limit)
+        )
+        with self._reading() as connection:
+            return [read_opt_out(row) for row in connection.execute(statement)]
+
+    def summary(self) -> Summary:
+        columns = opt_outs.c
+        is_pending = columns.next_attempt_at.is_not(None)
+        by_source = select(columns.status, columns.source, func.count()).group_by(
+            columns.status, columns.source
+        )
+        by_outcome = select(attempts.c.outcome, func.count()).group_by(attempts.c.outcome)
+        with self._reading() as connection:
+            return Summary(
+                now=self._now(connection),
+                opt_outs={(row[0], row[1]): row[2] for row in connection.execute(by_source)},
+                attempts={row[0] or "": row[1] for row in connection.execute(by_outcome)},
+                oldest_pending_at=connection.scalar(
+                    select(func.min(columns.created_at)).where(is_pending)
+                ),
+                worker_seen_at=connection.scalar(select(clock.c.at).where(clock.c.name == WORKER)),
+            )
+
+    def worker_is_alive(self) -> None:
+        """Leaves the worker's sign of life."""
+        with self._writing() as (connection, now):
+            connection.execute(update(clock).where(clock.c.name == WORKER).values(at=now))
+
+    @contextmanager
+    def _writing(self) -> Iterator[tuple[Connection, datetime]]:
+        with _translated(), self.engine.begin() as connection:
+            yield connection, self._now(connection)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with _translated(), reading(self.engine) as connection:
+            yield connection
+
+    def _now(self, connection: Connection) -> datetime:
+        if not self._on_postgres:
+            return datetime.now(UTC)
+        return connection.execute(select(func.clock_timestamp(type_=UtcTime))).scalar_one()
+
+    def _first(
+        self, connection: Connection, now: datetime, receipt: Receipt | None, opt_out_id: str
+    ) -> Row[Any] | None:
+        """The opt-out that this receipt was first given for; None if it is given now."""
+        if receipt is None:
+            return None
+        values = {
+            "fingerprint": receipt.fingerprint,
+            "opt_out_id": opt_out_id,
+            "expires_at": receipt.valid_for and now + receipt.valid_for,
+        }
+        statement = self._upsert(receipts).values(key=receipt.key, **values)
+        is_new = connection.scalar(
+            statement.on_conflict_do_update(
+                index_elements=["key"], set_=values, where=receipts.c.expires_at <= now
+            ).returning(receipts.c.opt_out_id)
+        )
+        if is_new:
+            return None
+        given = connection.execute(select(receipts).where(receipts.c.key == receipt.key)).one()
+        if given.fingerprint != receipt.fingerprint:
+            raise GatewayError(
+                ErrorCode.IDEMPOTENCY_KEY_REUSED,
+                "This Idempotency-Key was used before, with another body.",
+            )
+        return connection.execute(select(opt_outs).where(opt_outs.c.id == given.opt_out_id)).one()
+
+    def _turn(self, connection: Connection, now: datetime, patience: float) -> float | None:
+        if not self._spacing:
+            return 0.0
+        statement = select(clock.c.at).where(clock.c.name == PACE).with_for_update()
+        turn = max(connection.scalars(statement).one() or now, now)
+        wait: float = (turn - now).total_seconds()
+        if wait > patience:
+            return None
+        connection.execute(
+            update(clock).where(clock.c.name == PACE).values(at=turn + self._spacing)
+        )
+        return wait
+
+    def _due(self, now: datetime) -> Values:
+        return pending(now) | {
+            "give_up_at": now + self._delivery_time,
+            "in_background": True,
+            "failures": 0,
+        }
+
+    def _claimed(self, now: datetime) -> Values:
+        return {"next_attempt_at": now + self._lease, "claim": secrets.token_hex(16)}
+
+    def _claims(
+        self, connection: Connection, now: datetime, rows: Sequence[Row[Any]], turn: float
+    ) -> list[Claim]:
+        started = [{"opt_out_id": row.id, "started_at": now} for row in rows]
+        statement = insert(attempts).values(started)
+        ids = connection.execute(statement.returning(attempts.c.opt_out_id, attempts.c.id)).all()
+        attempt_ids: dict[str, int] = dict(ids)
+        return [
+            Claim(
+                opt_out=read_opt_out(row),
+                token=row.claim,
+                attempt_id=attempt_ids[row.id],
+                in_background=row.in_background,
+                failures=row.failures,
+                give_up_at=row.give_up_at,
+                turn_in_seconds=turn,
+                claimed_at=now,
+            )
+            for row in rows
+        ]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (IntegrityError, DataError):
+        raise  # a bug, and no trouble of the database's
+    except SQLAlchemyError as error:
+        what = f"The ledger cannot be used ({type(error).__name__}); nothing was accepted."
+        raise LedgerUnavailable(what) from error
+
+
+def _refuse_if_unanswered(first: Row[Any], now: datetime) -> None:
+    is_held = first.next_attempt_at is not None and first.next_attempt_at > now
+    if is_held and not first.in_background:
+        raise GatewayError(
+            ErrorCode.IDEMPOTENCY_KEY_IN_USE,
+            "The first request with this Idempotency-Key has not been answered yet.",
+        )
+
+
+def _insert(connection: Connection, values: Values) -> Row[Any]:
+    return connection.execute(insert(opt_outs).values(values).returning(opt_outs)).one()
+
+
+def _update(connection: Connection, opt_out_id: str, values: Values) -> Row[Any]:
+    statement = update(opt_outs).where(opt_outs.c.id == opt_out_id).values(values)
+    return connection.execute(statement.returning(opt_outs)).one()
+
+
+def _conditions(criteria: Criteria) -> Iterator[ColumnElement[bool]]:
+    columns = opt_outs.c
+    for name in ("phone_number", "store", "status", "reference", "source"):
+        wanted = getattr(criteria, name)
+        if wanted is not None:
+            yield columns[name] == wanted
+    if criteria.stores is not None:
+        yield columns.store.in_(sorted(criteria.stores))
+    if criteria.since is not None:
+        yield columns.created_at >= criteria.since
+    if criteria.until is not None:
+        yield columns.created_at < criteria.until
+    if criteria.after is not None:
+        at, opt_out_id = criteria.after
+        is_older = columns.created_at < at
+        yield or_(is_older, and_(columns.created_at == at, columns.id < opt_out_id))

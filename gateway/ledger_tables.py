@@ -1,0 +1,111 @@
+"""The ledger's tables. ``migrations`` creates and upgrades them; a test holds the two together."""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+from sqlalchemy.engine import Dialect
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware moment. SQLite keeps no zone, so it is given UTC and read as UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, _: Dialect) -> datetime | None:
+        return value and value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, _: Dialect) -> datetime | None:
+        return value and (value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC))
+
+
+metadata = MetaData()
+
+opt_outs = Table(
+    "opt_outs",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("status", String(10), nullable=False),
+    Column("phone_number", String(10)),
+    Column("phone_number_received", String(255), nullable=False),
+    Column("store", String(19), nullable=False),
+    Column("reference", String(255)),
+    Column("reason", String(500)),
+    Column("source", String(100), nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("requested_at", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    # Delivery. A pending row, and no other, has a next_attempt_at: when it is due, or, while a
+    # claim is held, when the claim's lease ends.
+    Column("next_attempt_at", UtcTime),
+    Column("claim", String(32)),
+    Column("in_background", Boolean, nullable=False),
+    Column("give_up_at", UtcTime, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    # Outcome.
+    Column("opted_out_at", UtcTime),
+    Column("already_opted_out", Boolean, nullable=False),
+    Column("customer", JSON(none_as_null=True)),
+    Column("error_code", String(40)),
+    Column("error_detail", Text),
+    Column("crmtext_status", String(255)),
+    Column("crmtext_message", String(255)),
+    Index(
+        "opt_outs_due",
+        "next_attempt_at",
+        sqlite_where=text("next_attempt_at IS NOT NULL"),
+        postgresql_where=text("next_attempt_at IS NOT NULL"),
+    ),
+    Index("opt_outs_newest", "created_at", "id"),
+    Index("opt_outs_by_number", "phone_number", "created_at", "id"),
+    Index("opt_outs_by_reference", "reference", "created_at", "id"),
+    Index("opt_outs_by_source", "source", "status"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("opt_out_id", ForeignKey("opt_outs.id"), nullable=False, index=True),
+    Column("started_at", UtcTime, nullable=False),
+    Column("ended_at", UtcTime),
+    Column("outcome", String(40)),
+    Column("http_status", Integer),
+    Column("crmtext_status", String(255)),
+    Column("crmtext_message", String(255)),
+)
+
+# What makes a repeat recognisable: an idempotency key, or a webhook delivery. No foreign key,
+# since the receipt is taken before its opt-out is written, in the same transaction.
+receipts = Table(
+    "receipts",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("opt_out_id", String(36), nullable=False),
+    Column("expires_at", UtcTime),
+)
+
+# Moments that all processes share: the next turn within the pace, the worker's last sign of life.
+clock = Table(
+    "clock",
+    metadata,
+    Column("name", String(10), primary_key=True),
+    Column("at", UtcTime),  # null until it is used for the first time
+)

@@ -1,0 +1,59 @@
+"""Log lines: one JSON object each on standard output, with the request's id and no full number."""
+
+import json
+import logging
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+from gateway.phone_number import mask_phone_numbers
+
+# The id of the request that this thread answers; "-" outside of one.
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message",
+    "asctime",
+    "taskName",
+    "color_message",
+}
+
+
+class JsonFormatter(logging.Formatter):
+    """A line of JSON; what a call gives as ``extra`` becomes members of their own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": mask_phone_numbers(record.getMessage()),
+            "request_id": request_id.get(),
+        }
+        line |= {name: text for name, text in vars(record).items() if name not in _STANDARD}
+        if record.exc_info:
+            line["exception"] = mask_phone_numbers(self.formatException(record.exc_info))
+        return json.dumps(line, default=str)
+
+
+def configuration(level: str) -> dict[str, Any]:
+    """For logging.config.dictConfig, and for gunicorn's logconfig_dict."""
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"json": {"()": f"{__name__}.JsonFormatter"}},
+        "handlers": {
+            "stdout": {
+                "class": "logging.StreamHandler",
+                "stream": "ext://sys.stdout",
+                "formatter": "json",
+            }
+        },
+        "root": {"level": level.upper(), "handlers": ["stdout"]},
+        "loggers": {
+            # They write what other programs sent, addresses with numbers in them included.
+            "urllib3": {"level": "CRITICAL"},
+            "alembic": {"level": "WARNING"},
+            "gunicorn.error": {"level": level.upper(), "handlers": [], "propagate": True},
+        },
+    }

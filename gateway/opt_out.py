@@ -1,0 +1,117 @@
+"""The values that every part of the gateway passes round: frozen, with aware times in UTC."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from gateway.errors import ERRORS, CrmTextWords, ErrorCode
+
+
+class Status(StrEnum):
+    """Where an opt-out stands; see the table in the README."""
+
+    PENDING = "pending"
+    OPTED_OUT = "opted_out"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Customer:
+    """A customer as CRM Text describes them; None for what it left out or left empty.
+
+    ``status`` is new, opted_in, pending or opted_out, else CRM Text's own text.
+    """
+
+    id: str | None
+    name: str | None
+    status: str | None
+    store_id: str | None
+    phone_number: str | None
+    updated_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why an opt-out is not, or not yet, with CRM Text."""
+
+    code: ErrorCode
+    detail: str
+    crmtext: CrmTextWords | None = None
+    retry_after: int | None = None  # seconds, CRM Text's own wish; not kept on record
+
+    @property
+    def retryable(self) -> bool:
+        return ERRORS[self.code].retryable
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether CRM Text itself said no for good, so that no repetition can help."""
+        return self.code in (ErrorCode.CUSTOMER_NOT_FOUND, ErrorCode.CRMTEXT_REJECTED)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one call to CRM Text came to; without ``trouble`` the customer is opted out."""
+
+    trouble: Trouble | None
+    customer: Customer | None = None
+    already_opted_out: bool = False
+    http_status: int | None = None
+    crmtext: CrmTextWords | None = None
+
+    @property
+    def name(self) -> str:
+        """``opted_out`` or the error's code, as attempts and metrics have it."""
+        return self.trouble.code if self.trouble else Status.OPTED_OUT
+
+
+@dataclass(frozen=True)
+class OptOutRequest:
+    """A customer's wish as it reached the gateway, checked but not yet on record.
+
+    ``source`` is ``api:NAME`` or ``webhook:NAME``. ``phone_number`` is None, and ``unusable``
+    says why, where a webhook's number could not be read.
+    """
+
+    phone_number: str | None
+    phone_number_received: str
+    store: str
+    source: str
+    request_id: str
+    reference: str | None = None
+    reason: str | None = None
+    requested_at: datetime | None = None
+    unusable: str | None = None
+
+
+@dataclass(frozen=True)
+class OptOut:
+    """An opt-out as the ledger has it."""
+
+    id: str
+    status: Status
+    phone_number: str | None
+    store: str
+    reference: str | None
+    reason: str | None
+    source: str
+    customer: Customer | None
+    already_opted_out: bool
+    attempts: int
+    error: Trouble | None
+    requested_at: datetime
+    created_at: datetime
+    opted_out_at: datetime | None
+    next_attempt_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One call to CRM Text; ``outcome`` is None while it runs, and for ever if its process died."""
+
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+    http_status: int | None
+    crmtext: CrmTextWords | None

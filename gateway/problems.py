@@ -1,0 +1,85 @@
+"""Any exception becomes the one problem body (RFC 9457); routes never catch."""
+
+import logging
+from http import HTTPStatus
+
+from flask import Flask, Response, json, make_response
+from werkzeug.exceptions import HTTPException
+
+from gateway.errors import ERRORS, ErrorCode, GatewayError
+from gateway.logs import request_id
+from schemas.problem import ProblemSchema
+
+MEDIA_TYPE = "application/problem+json"
+
+_SCHEMA = ProblemSchema()
+_FRAMEWORK_CODES = {
+    404: ErrorCode.NOT_FOUND,
+    405: ErrorCode.METHOD_NOT_ALLOWED,
+    413: ErrorCode.PAYLOAD_TOO_LARGE,
+    415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+}
+_FRAMEWORK_DETAILS = {
+    404: "There is nothing at this address.",
+    405: "This address does not take the method; the Allow header lists those it takes.",
+    413: "The body is larger than is taken here.",
+}
+
+_log = logging.getLogger(__name__)
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(GatewayError, problem)
+    app.register_error_handler(HTTPException, _framework_problem)
+    app.register_error_handler(Exception, _bug)
+
+
+def problem(error: GatewayError) -> Response:
+    """The answer for an error with a code of its own."""
+    kind = ERRORS[error.code]
+    retry_after = kind.retry_after if error.retry_after is None else error.retry_after
+    members = {
+        "type": f"/problems/{error.code}",
+        "title": kind.title,
+        "status": kind.status,
+        "code": error.code,
+        "detail": error.detail,
+        "retryable": kind.retryable,
+        "request_id": request_id.get(),
+    }
+    if error.errors:
+        members["errors"] = error.errors
+    if error.crmtext:
+        members["crmtext"] = error.crmtext
+    if error.opt_out_id:
+        members["opt_out"] = {
+            "id": error.opt_out_id,
+            "location": f"/v1/opt-outs/{error.opt_out_id}",
+        }
+    response = make_response(json.dumps(_SCHEMA.dump(members)), kind.status)
+    response.content_type = MEDIA_TYPE
+    if kind.retryable:
+        response.headers["Retry-After"] = str(retry_after)
+    if error.code == ErrorCode.UNAUTHORIZED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _framework_problem(error: HTTPException) -> Response:
+    """What Flask raises by itself. Its own words may repeat the address, so they are not used."""
+    status = error.code or 500
+    code = _FRAMEWORK_CODES.get(status, ErrorCode.INVALID_REQUEST)
+    if status >= 500:
+        return _bug(error)
+    detail = _FRAMEWORK_DETAILS.get(status, f"{HTTPStatus(status).phrase}.")
+    response = problem(GatewayError(code, detail))
+    allow = dict(error.get_headers()).get("Allow")
+    if allow:
+        response.headers["Allow"] = allow
+    return response
+
+
+def _bug(error: Exception) -> Response:
+    _log.error("unforeseen %s", type(error).__name__, exc_info=error)
+    what = "Something unforeseen happened; the gateway's log has it under this request_id."
+    return problem(GatewayError(ErrorCode.INTERNAL_ERROR, what))

@@ -1,0 +1,70 @@
+"""The request headers that mean something to the gateway, read as their standards say."""
+
+import re
+from dataclasses import dataclass
+
+from gateway.errors import ErrorCode, GatewayError
+
+_LONGEST_WAIT_SECONDS = 15
+_LONGEST_KEY = 255
+_REQUEST_ID = re.compile(r"[A-Za-z0-9\-_.:]{1,128}")
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+# RFC 7240: a preference is a token, perhaps with a value; parameters follow semicolons.
+_PREFERENCES = re.compile(rf"(?:{_QUOTED}|[^,])+")
+_PREFERENCE = re.compile(
+    rf"\s*(?P<name>[!#$%&'*+\-.^_`|~0-9A-Za-z]+)\s*(?:=\s*(?P<value>{_QUOTED}|[^\s;\"]*))?\s*(?:;.*)?"
+)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Who owns the retry: the gateway with ``respond_async``, else the caller."""
+
+    respond_async: bool
+    wait_seconds: int
+
+
+def read_prefer(header: str) -> Preference:
+    """The caller's Prefer header (RFC 7240). What makes no sense in it is ignored; first one wins.
+
+    Waiting is meant only together with respond-async, and is cut to 15 seconds.
+    """
+    found: dict[str, str] = {}
+    for text in _PREFERENCES.findall(header):
+        match = _PREFERENCE.fullmatch(text)
+        if match:
+            found.setdefault(match["name"].lower(), (match["value"] or "").strip('"'))
+    respond_async = found.get("respond-async") == ""
+    wait = found.get("wait", "")
+    seconds = int(wait[:9]) if re.fullmatch("[0-9]+", wait) else 0
+    return Preference(respond_async, min(seconds, _LONGEST_WAIT_SECONDS) if respond_async else 0)
+
+
+def read_idempotency_key(header: str | None) -> str | None:
+    """The key, given as a quoted string or bare; None if there is no header.
+
+    Raises GatewayError (invalid_request) for a key that is no 1 to 255 printable ASCII characters.
+    """
+    if header is None:
+        return None
+    key = header.strip(" \t")
+    if key.startswith('"'):
+        quoted = re.fullmatch(r'"((?:[ !#-\[\]-~]|\\["\\])*)"', key)
+        key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
+    if re.fullmatch(rf"[ -~]{{1,{_LONGEST_KEY}}}", key):
+        return key
+    raise GatewayError(
+        ErrorCode.INVALID_REQUEST,
+        f"Idempotency-Key must be 1 to {_LONGEST_KEY} printable ASCII characters, "
+        "bare or as a quoted string.",
+    )
+
+
+def read_bearer(header: str) -> str | None:
+    """The key in an Authorization header of the Bearer scheme; None for any other."""
+    scheme, _, key = header.partition(" ")
+    return key.strip(" ") if scheme.lower() == "bearer" else None
+
+
+def is_sound_request_id(text: str) -> bool:
+    return _REQUEST_ID.fullmatch(text) is not None

@@ -1,0 +1,91 @@
+"""Points in time as other services write them. Every reading is total: a moment, or None."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST_EVENT = datetime(2000, 1, 1, tzinfo=UTC)
+_CLOCK_SKEW = timedelta(seconds=60)
+_LEAST_MILLISECONDS = 10**11  # as seconds the year 5138, as milliseconds 1973
+_TOO_LARGE = 10**14
+_LONGEST = 64
+_RFC3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
+    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+class TimestampFormat(StrEnum):
+    """How a sender writes the time of a delivery into a header."""
+
+    UNIX = "unix"
+    UNIX_MS = "unix_ms"
+    RFC3339 = "rfc3339"
+    HTTP_DATE = "http_date"
+
+
+def read_timestamp(text: str, written_as: TimestampFormat) -> datetime | None:
+    """The aware moment that the text means in this format, or None if it is not in it."""
+    if len(text) > _LONGEST:
+        return None
+    match written_as:
+        case TimestampFormat.UNIX:
+            return _EPOCH + timedelta(seconds=int(text)) if _is_digits(text, 11) else None
+        case TimestampFormat.UNIX_MS:
+            return _EPOCH + timedelta(milliseconds=int(text)) if _is_digits(text, 14) else None
+        case TimestampFormat.RFC3339:
+            return _read_rfc3339(text)
+        case TimestampFormat.HTTP_DATE:
+            return _read_http_date(text)
+
+
+def read_event_time(value: object, now: datetime) -> datetime | None:
+    """When something happened, in UTC, if the value is a sound time for it.
+
+    Sound is RFC 3339 with an offset, or Unix seconds or milliseconds as a number or its digits;
+    from 2000 on and at most a minute, the skew of two clocks, after ``now``.
+    """
+    if isinstance(value, str):
+        if not _is_digits(value, 14):
+            moment = read_timestamp(value, TimestampFormat.RFC3339)
+        else:
+            moment = _read_unix(int(value))
+    elif isinstance(value, int | float):  # true is 1970 and so unsound
+        moment = _read_unix(value)
+    else:
+        moment = None
+    if moment is None or not _EARLIEST_EVENT <= moment <= now + _CLOCK_SKEW:
+        return None
+    return moment.astimezone(UTC)
+
+
+def _is_digits(text: str, most: int) -> bool:
+    """int() also takes signs, spaces, underscores and other scripts' digits; none is meant here."""
+    return len(text) <= most and text.isascii() and text.isdigit()
+
+
+def _read_unix(number: float) -> datetime | None:
+    if not 0 <= number < _TOO_LARGE:
+        return None
+    if number < _LEAST_MILLISECONDS:
+        return _EPOCH + timedelta(seconds=number)
+    return _EPOCH + timedelta(milliseconds=number)
+
+
+def _read_rfc3339(text: str) -> datetime | None:
+    if not _RFC3339.fullmatch(text):
+        return None
+    try:
+        return datetime.fromisoformat(text.upper())
+    except ValueError:
+        return None
+
+
+def _read_http_date(text: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, LookupError, OverflowError):  # its parser promises none of them
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,48 @@
+"""How gunicorn serves the gateway; each value with its reason. Read by ``gunicorn wsgi:app``."""
+
+import os
+import sys
+import tempfile
+
+from gateway.errors import ConfigurationError
+from gateway.logs import configuration
+from gateway.settings import Settings
+
+# Checked before any process exists: a worker that cannot start is started again for ever.
+try:
+    settings = Settings.from_env(os.environ)
+except ConfigurationError as error:
+    print(error, file=sys.stderr)
+    sys.exit(1)
+
+# What the web processes count, for /metrics; must be set before the application is imported.
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="gateway-metrics-")
+
+bind = f"0.0.0.0:{settings.port}"
+# Two, so that one is there while the other is replaced.
+workers = settings.web_processes
+# Nearly all time of a request is waiting for CRM Text, so threads, and many: 256 callers may wait
+# in one process (gunicorn spreads kept connections unevenly), and 8 threads are kept for the rest.
+worker_class = "gateway.gunicorn_worker.DeadlineWorker"
+threads = 264
+# All libraries once in memory instead of once a process.
+preload_app = True
+# Heroku's router keeps connections for 90 s; who closes first must not be us, or a request is lost.
+keepalive = 95
+# A call to CRM Text ends within 20 s, and the platform kills after 30 s.
+graceful_timeout = 25
+# Our own lines say the same without addresses, which may hold anything.
+accesslog = None
+logconfig_dict = configuration(settings.log_level)
+# Not used, and it would be a file in the home directory.
+control_socket_disable = True
+
+
+def post_worker_init(worker):  # each process may run other threads than the default
+    worker.wsgi.serve_with(threads=worker.cfg.threads)
+
+
+def child_exit(server, worker):
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(worker.pid)

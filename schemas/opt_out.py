@@ -1,0 +1,155 @@
+"""Opt-outs on the wire: what callers ask, and what they and everybody else get back."""
+
+from datetime import UTC, datetime, timedelta
+
+from marshmallow import Schema, ValidationError, fields, validate
+
+from gateway.opt_out import Status
+from schemas.fields import PhoneNumber, StoreSchema, Text, Time, WholeNumber
+from schemas.problem import CrmTextSchema
+
+_CLOCK_SKEW = timedelta(seconds=60)
+_STATUSES = [status.value for status in Status]
+
+
+def _not_in_the_future(moment: datetime) -> None:
+    if moment > datetime.now(UTC) + _CLOCK_SKEW:
+        raise ValidationError("is in the future")
+
+
+class OptOutRequestSchema(StoreSchema):
+    """One customer's wish to get no more texts of a store."""
+
+    phone_number = PhoneNumber(
+        required=True,
+        metadata={
+            "description": "US number in any usual spelling, or as an integer",
+            "example": "(999) 555-1234",
+        },
+    )
+    reference = Text(
+        longest=255,
+        load_default=None,
+        metadata={"description": "the caller's own id for it", "example": "ticket-123"},
+    )
+    reason = Text(
+        longest=500,
+        load_default=None,
+        metadata={"description": "free text for the record, never sent to CRM Text"},
+    )
+    requested_at = Time(
+        load_default=None,
+        validate=_not_in_the_future,
+        metadata={
+            "description": "when the person asked; not in the future; default: now",
+            "example": "2026-11-20T14:14:02-05:00",
+        },
+    )
+
+
+class SearchRequestSchema(StoreSchema):
+    """Which opt-outs to list, newest first; no field means all that the key may see."""
+
+    phone_number = PhoneNumber(load_default=None, metadata={"example": "9995551234"})
+    status = Text(
+        longest=20,
+        load_default=None,
+        validate=validate.OneOf(_STATUSES, error="must be one of {choices}"),
+    )
+    reference = Text(longest=255, load_default=None)
+    source = Text(longest=255, load_default=None, metadata={"example": "api:billing"})
+    since = Time(load_default=None, metadata={"description": "created at this time or later"})
+    until = Time(load_default=None, metadata={"description": "created before this time"})
+    limit = WholeNumber(
+        least=1, most=200, load_default=None, metadata={"description": "default: 50"}
+    )
+    cursor = Text(
+        longest=500,
+        load_default=None,
+        metadata={"description": "next_cursor of the page before; the other fields unchanged"},
+    )
+
+
+class CustomerSchema(Schema):
+    """The customer as CRM Text answered about them."""
+
+    id = fields.String(required=True, allow_none=True, metadata={"example": "1234567891011"})
+    name = fields.String(required=True, allow_none=True, metadata={"example": "John Queue"})
+    status = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "new, opted_in, pending or opted_out, else CRM Text's own text",
+            "example": "opted_out",
+        },
+    )
+    store_id = fields.String(required=True, allow_none=True, metadata={"example": "456"})
+    phone_number = fields.String(required=True, allow_none=True, metadata={"example": "9995551234"})
+    updated_at = Time(required=True, allow_none=True)
+
+
+class TroubleSchema(Schema):
+    """Why an opt-out is not, or not yet, with CRM Text."""
+
+    code = fields.String(required=True, metadata={"example": "crmtext_timeout"})
+    detail = fields.String(required=True)
+    retryable = fields.Boolean(required=True)
+    crmtext = fields.Nested(CrmTextSchema, required=True, allow_none=True)
+
+
+class OptOutSchema(Schema):
+    """An opt-out as the gateway has it on record."""
+
+    id = fields.String(required=True)
+    status = fields.Enum(Status, by_value=True, required=True)
+    phone_number = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "10 digits; null where a webhook's number was unusable",
+            "example": "9995551234",
+        },
+    )
+    store = fields.String(required=True, metadata={"example": "PIZZA"})
+    reference = fields.String(required=True, allow_none=True)
+    reason = fields.String(required=True, allow_none=True)
+    source = fields.String(required=True, metadata={"example": "api:billing"})
+    customer = fields.Nested(CustomerSchema, required=True, allow_none=True)
+    already_opted_out = fields.Boolean(required=True)
+    attempts = fields.Integer(required=True, metadata={"description": "calls to CRM Text so far"})
+    error = fields.Nested(TroubleSchema, required=True, allow_none=True)
+    requested_at = Time(required=True)
+    created_at = Time(required=True)
+    opted_out_at = Time(required=True, allow_none=True)
+    next_attempt_at = Time(required=True, allow_none=True)
+
+
+class SearchResultSchema(Schema):
+    """A page of opt-outs, newest first."""
+
+    items = fields.List(fields.Nested(OptOutSchema), required=True)
+    next_cursor = fields.String(required=True, allow_none=True)
+
+
+class AttemptSchema(Schema):
+    """One call to CRM Text."""
+
+    started_at = Time(required=True)
+    ended_at = Time(
+        required=True,
+        allow_none=True,
+        metadata={"description": "null while it runs, and if its process died in the middle"},
+    )
+    outcome = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "opted_out or an error code; null like ended_at"},
+    )
+    http_status = fields.Integer(required=True, allow_none=True)
+    crmtext = fields.Nested(CrmTextSchema, required=True, allow_none=True)
+
+
+class AttemptListSchema(Schema):
+    """Every call to CRM Text for one opt-out, oldest first."""
+
+    items = fields.List(fields.Nested(AttemptSchema), required=True)

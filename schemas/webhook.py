@@ -1,0 +1,21 @@
+"""What a webhook is answered."""
+
+from marshmallow import Schema, fields
+
+from gateway.opt_out import Status
+
+
+class WebhookOptOutSchema(Schema):
+    """One opt-out that a delivery made, or made when it came first."""
+
+    id = fields.String(required=True)
+    status = fields.Enum(Status, by_value=True, required=True)
+    location = fields.String(required=True)
+
+
+class WebhookAnswerSchema(Schema):
+    """What became of a delivery's events."""
+
+    accepted = fields.Integer(required=True, metadata={"description": "opt-outs on record"})
+    ignored = fields.Integer(required=True, metadata={"description": "events that are none"})
+    opt_outs = fields.List(fields.Nested(WebhookOptOutSchema), required=True)
