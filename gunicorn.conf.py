@@ -1,6 +1,7 @@
 """How gunicorn serves the gateway; each value with its reason. Read by ``gunicorn wsgi:app``."""
 
 import os
+import shutil
 import sys
 import tempfile
 
@@ -12,8 +13,7 @@ from gateway.settings import Settings
 try:
     settings = Settings.from_env(os.environ)
 except ConfigurationError as error:
-    print(error, file=sys.stderr)
-    sys.exit(1)
+    sys.exit(str(error))
 
 # What the web processes count, for /metrics; must be set before the application is imported.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="gateway-metrics-")
@@ -46,3 +46,7 @@ def child_exit(server, worker):
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(worker.pid)
+
+
+def on_exit(server):
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)

@@ -1,8 +1,13 @@
 """What gunicorn serves: ``gunicorn wsgi:app``."""
 
 import os
+import sys
 
 from gateway.app import create_app
+from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 
-app = create_app(Settings.from_env(os.environ))
+try:
+    app = create_app(Settings.from_env(os.environ))
+except ConfigurationError as error:
+    sys.exit(str(error))

@@ -101,7 +101,7 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         limit, cursor = fields.pop("limit") or _DEFAULT_LIMIT, fields.pop("cursor")
         if fields["store"]:
             _store(g.caller, fields["store"], keywords)
-        after = cursors.read(cursor, fields) if cursor else None
+        after = None if cursor is None else cursors.read(cursor, fields)
         criteria = Criteria(stores=g.caller.stores, after=after, **fields)
         found = ledger.search(criteria, limit + 1)
         items = found[:limit]

@@ -6,7 +6,7 @@ import uuid
 
 from flask import Flask, Response, g, request
 
-from gateway import api, operations, problems, webhooks
+from gateway import api, openapi, operations, problems, webhooks
 from gateway.delivery import Delivery, open_crmtext, open_ledger
 from gateway.logs import request_id
 from gateway.metrics import REQUESTS
@@ -41,14 +41,18 @@ class Gateway(Flask):
 def create_app(settings: Settings) -> Gateway:
     app = Gateway("gateway", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
+    # A doubled slash is another address: the redirect would go to wherever the Host header says.
+    app.url_map.merge_slashes = False
     ledger = open_ledger(settings)
     app.delivery = Delivery(ledger, open_crmtext(settings), threads=_THREADS)
     app.register_blueprint(api.blueprint(settings, ledger, app.delivery))
     app.register_blueprint(webhooks.blueprint(settings, app.delivery))
     app.register_blueprint(operations.blueprint(settings, ledger))
+    app.register_blueprint(openapi.blueprint())
     problems.register(app)
     app.before_request(_begin)
     app.after_request(_end)
+    app.teardown_request(_forget)
     return app
 
 
@@ -79,3 +83,8 @@ def _end(response: Response) -> Response:
         },
     )
     return response
+
+
+def _forget(_: BaseException | None) -> None:
+    """What the server logs in this thread before the next request is not of this one."""
+    request_id.set("-")

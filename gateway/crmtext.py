@@ -56,7 +56,7 @@ class CrmText:
             body: bytes = response.raw.read(_LARGEST_ANSWER + 1, decode_content=True)
         except ReadTimeoutError:
             return Outcome(self._timed_out())
-        except HTTPError as error:
+        except (HTTPError, ValueError) as error:  # a ValueError is of a negative chunk size
             why = f"was cut short or is garbled ({type(error).__name__})"
             return Outcome(without_xml(response.status_code, why))
         if len(body) > _LARGEST_ANSWER:
@@ -112,7 +112,6 @@ def _retry_after(text: str) -> int | None:
 
 def _root(error: BaseException) -> BaseException:
     """What lies under the wrappings of requests and urllib3."""
-    inner = getattr(error, "reason", None) or next(
-        (argument for argument in reversed(error.args) if isinstance(argument, BaseException)), None
-    )
-    return _root(inner) if isinstance(inner, BaseException) else error
+    within = (getattr(error, "reason", None), *reversed(error.args), error.__cause__)
+    inner = next((one for one in within if isinstance(one, BaseException)), None)
+    return error if inner is None else _root(inner)

@@ -7,7 +7,7 @@ errors under HTTP 200, and the error's text for a customer who is opted out alre
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from urllib.parse import quote, quote_plus
 from xml.parsers import expat
@@ -54,9 +54,7 @@ def read_answer(http_status: int, body: bytes, phone_number: str, scrub: Scrub) 
         answer = _parse(body)
     except _Unreadable as error:
         return Outcome(without_xml(http_status, str(error)))
-    words = CrmTextWords(scrub(answer.status) or None, scrub(answer.message) or None)
-    if re.fullmatch("[0-9]{3}", answer.status):
-        words = replace(words, status=answer.status)
+    words = _words(answer, scrub)
     verdict = _judge(http_status, answer, phone_number)
     if verdict is None:
         already = answer.status != "200"
@@ -87,6 +85,14 @@ class _Answer:
 
 class _Unreadable(Exception):
     """A body is not CRM Text's XML; the message says why and completes a sentence."""
+
+
+def _words(answer: _Answer, scrub: Scrub) -> CrmTextWords | None:
+    """What the answer said of itself, masked; None if it said nothing."""
+    is_plain = re.fullmatch("[0-9]{3}", answer.status)
+    status = answer.status if is_plain else scrub(answer.status)
+    message = scrub(answer.message)
+    return CrmTextWords(status or None, message or None) if status or message else None
 
 
 def _judge(http_status: int, answer: _Answer, phone_number: str) -> tuple[ErrorCode, str] | None:

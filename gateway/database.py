@@ -2,6 +2,7 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,13 @@ _BUSY_SECONDS = 5
 _POSTGRES_OPTIONS = (
     "-c lock_timeout=5s -c statement_timeout=15s -c idle_in_transaction_session_timeout=10s"
 )
+# A server that is cut off says nothing: without these, a connection to it hangs for hours.
+_POSTGRES_SIGNS_OF_LIFE = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
 
 
 def create_ledger_engine(url: URL) -> Engine:
@@ -47,14 +55,33 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 
 def _postgres_arguments(url: URL) -> dict[str, object]:
-    arguments: dict[str, object] = {"connect_timeout": _BUSY_SECONDS}
-    return arguments if "options" in url.query else arguments | {"options": _POSTGRES_OPTIONS}
+    arguments: dict[str, object] = {
+        "connect_timeout": _BUSY_SECONDS,
+        "options": _POSTGRES_OPTIONS,
+        **_POSTGRES_SIGNS_OF_LIFE,
+    }
+    return {name: value for name, value in arguments.items() if name not in url.query}
 
 
 def _open_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    _use_wal(connection)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # The one thing that SQLite does not wait for: two that open a new file at once would collide.
+    ends_at = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends_at:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

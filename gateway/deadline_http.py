@@ -29,6 +29,8 @@ _KEEPALIVE = [
 ]
 # Idle connections kept for reuse: more than a process has threads, so that none is thrown away.
 _CONNECTIONS = 1024
+# Of one answer, head and framing included; a chunk of a negative size would be read without end.
+_MOST_BYTES = 8 * 1024 * 1024
 
 
 class DeadlineHttp:
@@ -94,7 +96,7 @@ class _DeadlineReader(io.RawIOBase):
         self._raw = sock.makefile("rb", buffering=0)
         self._sock = sock
         self._ends_at = time.monotonic() + (sock.gettimeout() or 0)
-        self._has_begun = False
+        self._count = 0
 
     def readable(self) -> bool:
         return True
@@ -103,14 +105,16 @@ class _DeadlineReader(io.RawIOBase):
         remaining = self._ends_at - time.monotonic()
         if remaining <= 0:
             raise TimeoutError("the deadline of the call has passed")
+        if self._count > _MOST_BYTES:
+            return 0
         self._sock.settimeout(remaining)
         try:
             count = self._raw.readinto(buffer)
         except ConnectionError:
-            if self._has_begun:
+            if self._count:
                 return 0
             raise
-        self._has_begun = True
+        self._count += count or 0
         return count
 
     def close(self) -> None:

@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import replace
 from datetime import timedelta
 
 from gateway.crmtext import CrmText
 from gateway.errors import ErrorCode, GatewayError, LedgerUnavailable
-from gateway.ledger import Claim, Due, Ledger, Receipt, Recorded
+from gateway.ledger import NO_TURN, Claim, Due, Ledger, Receipt, Recorded
 from gateway.metrics import PACE, UPSTREAM
 from gateway.opt_out import OptOut, OptOutRequest, Outcome, Status, Trouble
 from gateway.settings import Settings
@@ -96,16 +97,25 @@ class Delivery:
 
         Raises GatewayError (idempotency_key_reused) and LedgerUnavailable: nothing is accepted.
         """
+        if not wait_seconds:
+            return self._ledger.accept([(request, receipt)])[0]
         with self._place_to_wait() as has_place:
-            if not (wait_seconds and has_place):
+            if not has_place:
                 return self._ledger.accept([(request, receipt)])[0]
             ends_at = time.monotonic() + wait_seconds
             recorded = self._ledger.begin(
-                request, receipt, patience_seconds=wait_seconds, in_background=True
+                request,
+                receipt,
+                patience_seconds=min(wait_seconds, _CALLERS_PATIENCE_SECONDS),
+                in_background=True,
             )
             if recorded.claim:
                 # If the process ends first, the claim's lease ends too, and the worker delivers.
-                attempt = threading.Thread(target=self.attempt, args=[recorded.claim], daemon=True)
+                # Its log lines are of this request.
+                run = copy_context().run
+                attempt = threading.Thread(
+                    target=run, args=[self.attempt, recorded.claim], daemon=True
+                )
                 attempt.start()
                 attempt.join(wait_seconds)
             return replace(recorded, opt_out=self._watch(recorded.opt_out, ends_at))
@@ -124,15 +134,16 @@ class Delivery:
         The row then stays pending until the lease ends, and is delivered once more. Raises
         LedgerUnavailable only where nothing was sent.
         """
-        self._wait_for_turn(claim)
+        has_turn = self._wait_for_turn(claim)
         started_at = time.monotonic()
-        outcome = self._ask(claim)
+        outcome = self._ask(claim) if has_turn else Outcome(NO_TURN)
         seconds = time.monotonic() - started_at
         UPSTREAM.labels(outcome.name).observe(seconds)
-        opt_out = settled(claim, outcome, random.uniform(1, 1.25))  # noqa: S311, no secret
+        opt_out = settled(claim, outcome, random.uniform(1, 1.25))  # noqa: S311  # nosec B311
         try:
             is_mine = self._ledger.settle(claim, opt_out, outcome)
-        except LedgerUnavailable:
+        except LedgerUnavailable as error:
+            _log.warning("an outcome was not written down", extra={"why": error.detail})
             is_mine = False
         _log.info(
             "opt-out attempted",
@@ -160,14 +171,18 @@ class Delivery:
             )
             return Outcome(Trouble(ErrorCode.INTERNAL_ERROR, "The gateway has a bug; see its log."))
 
-    def _wait_for_turn(self, claim: Claim) -> None:
+    def _wait_for_turn(self, claim: Claim) -> bool:
+        """Whether it is this claim's turn now; not where its own was missed and none is near."""
         if not self._ledger.has_pace:
-            return
+            return True
         PACE.observe(claim.turn_in_seconds)
         turn_at = claim.claimed_at_monotonic + claim.turn_in_seconds
         time.sleep(max(turn_at - time.monotonic(), 0))
-        if time.monotonic() - turn_at > _LATEST_SECONDS:
-            time.sleep(self._ledger.turn(patience_seconds=_CALLERS_PATIENCE_SECONDS) or 0)
+        if time.monotonic() - turn_at <= _LATEST_SECONDS:
+            return True
+        another = self._ledger.turn(patience_seconds=_CALLERS_PATIENCE_SECONDS)
+        time.sleep(another or 0)
+        return another is not None
 
     def _watch(self, opt_out: OptOut, ends_at: float) -> OptOut:
         """The opt-out as it stands when it is no longer pending, or when the time is up."""

@@ -85,7 +85,8 @@ _OPTIONS = jmespath.Options(custom_functions=_Functions())
 def _calls(node: Mapping[str, object]) -> Iterator[tuple[str, int]]:
     """Each function that the parsed expression calls, with its number of arguments."""
     children = node.get("children", ())
-    assert isinstance(children, Sequence)  # noqa: S101 - the library's syntax tree
+    if not isinstance(children, Sequence):
+        raise TypeError("a JMESPath syntax tree has lists of children")
     if node["type"] == "function_expression":
         yield str(node["value"]), len(children)
     for child in children:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Any
 
 from sqlalchemy import Row
@@ -10,6 +11,8 @@ from gateway.errors import ERRORS, CrmTextWords, ErrorCode
 from gateway.opt_out import Attempt, Customer, OptOut, OptOutRequest, Status, Trouble
 
 Values = dict[str, Any]
+# What has the columns of a table as attributes: read from it, or just written to it.
+LedgerRow = Row[Any] | SimpleNamespace
 
 
 def received(opt_out_id: str, now: datetime, request: OptOutRequest) -> Values:
@@ -56,7 +59,7 @@ def settled(opt_out: OptOut) -> Values:
     )
 
 
-def read_opt_out(row: Row[Any]) -> OptOut:
+def read_opt_out(row: LedgerRow) -> OptOut:
     trouble = None
     if row.error_code is not None:
         # A newer version that shares the ledger during an upgrade may know more codes.
@@ -84,7 +87,7 @@ def read_opt_out(row: Row[Any]) -> OptOut:
     )
 
 
-def read_attempt(row: Row[Any]) -> Attempt:
+def read_attempt(row: LedgerRow) -> Attempt:
     return Attempt(row.started_at, row.ended_at, row.outcome, row.http_status, _read_words(row))
 
 
@@ -95,7 +98,7 @@ def words_columns(words: CrmTextWords | None) -> Values:
     }
 
 
-def _read_words(row: Row[Any]) -> CrmTextWords | None:
+def _read_words(row: LedgerRow) -> CrmTextWords | None:
     if row.crmtext_status is None and row.crmtext_message is None:
         return None
     return CrmTextWords(row.crmtext_status, row.crmtext_message)

@@ -76,6 +76,13 @@ opt_outs = Table(
     Index("opt_outs_by_number", "phone_number", "created_at", "id"),
     Index("opt_outs_by_reference", "reference", "created_at", "id"),
     Index("opt_outs_by_source", "source", "status"),
+    Index(
+        "opt_outs_by_error",
+        "status",
+        "error_code",
+        sqlite_where=text("error_code IS NOT NULL"),
+        postgresql_where=text("error_code IS NOT NULL"),
+    ),
 )
 
 attempts = Table(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
@@ -36,12 +37,22 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class WithoutRequests(logging.Filter):
+    """gunicorn quotes what it cannot read of a request, and that may be an Authorization header."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        quoted = re.compile(r"(Invalid request from ip=\S*: [^'\"]*)['\"].*", re.DOTALL)
+        record.msg, record.args = quoted.sub(r"\1…", record.getMessage()), ()
+        return True
+
+
 def configuration(level: str) -> dict[str, Any]:
     """For logging.config.dictConfig, and for gunicorn's logconfig_dict."""
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": f"{__name__}.JsonFormatter"}},
+        "filters": {"without_requests": {"()": f"{__name__}.WithoutRequests"}},
         "handlers": {
             "stdout": {
                 "class": "logging.StreamHandler",
@@ -54,6 +65,11 @@ def configuration(level: str) -> dict[str, Any]:
             # They write what other programs sent, addresses with numbers in them included.
             "urllib3": {"level": "CRITICAL"},
             "alembic": {"level": "WARNING"},
-            "gunicorn.error": {"level": level.upper(), "handlers": [], "propagate": True},
+            "gunicorn.error": {
+                "level": "INFO" if level == "debug" else level.upper(),
+                "filters": ["without_requests"],
+                "handlers": [],
+                "propagate": True,
+            },
         },
     }

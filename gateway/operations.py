@@ -17,7 +17,17 @@ from gateway.migrations import is_current
 from gateway.settings import Settings
 
 # A proxy on this machine is a loopback peer too; one of these headers gives it away.
-_FORWARDING_HEADERS = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_FORWARDING_HEADERS = (
+    "CF-Connecting-IP",
+    "Forwarded",
+    "True-Client-IP",
+    "Via",
+    "X-Client-IP",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "X-Real-IP",
+)
 
 
 def blueprint(settings: Settings, ledger: Ledger) -> Blueprint:
@@ -29,10 +39,10 @@ def blueprint(settings: Settings, ledger: Ledger) -> Blueprint:
 
     @operations.get("/readyz")
     def readyz() -> Response:
-        fault = _fault(ledger)
-        response = jsonify(status="not ready", ledger=fault) if fault else jsonify(status="ready")
-        response.status_code = 503 if fault else 200
-        return response
+        if not is_current(ledger.engine):
+            what = "The ledger's tables are not those of this release; run the release step."
+            raise LedgerUnavailable(what)
+        return jsonify(status="ready")
 
     @operations.get("/metrics")
     def metrics() -> Response:
@@ -76,12 +86,24 @@ class LedgerCollector(Collector):
         for (status, source), count in summary.opt_outs.items():
             opt_outs.add_metric([status, source], count)
         yield opt_outs
+        errors = GaugeMetricFamily(
+            "optout_errors", "Opt-outs on record by their last error.", labels=["status", "code"]
+        )
+        for (status, code), count in summary.errors.items():
+            errors.add_metric([status, code], count)
+        yield errors
         attempts = CounterMetricFamily(
             "optout_attempts", "Calls to CRM Text on record.", labels=["outcome"]
         )
         for outcome, count in summary.attempts.items():
-            attempts.add_metric([outcome or "unfinished"], count)
+            if outcome is not None:
+                attempts.add_metric([outcome], count)
         yield attempts
+        yield GaugeMetricFamily(
+            "optout_attempts_unfinished",
+            "Calls to CRM Text that are under way, or whose process died in the middle.",
+            value=summary.attempts.get(None, 0),
+        )
         yield GaugeMetricFamily(
             "optout_pending", "Opt-outs that the gateway still delivers.", value=summary.pending
         )
@@ -95,15 +117,6 @@ class LedgerCollector(Collector):
             "When a worker last gave a sign of life; 0 if there never was one.",
             value=summary.worker_seen_at.timestamp() if summary.worker_seen_at else 0,
         )
-
-
-def _fault(ledger: Ledger) -> str | None:
-    try:
-        if is_current(ledger.engine):
-            return None
-    except LedgerUnavailable as error:
-        return error.detail
-    return "The ledger's tables are not those of this release; run the release step."
 
 
 def _may_scrape(settings: Settings) -> None:
@@ -145,7 +158,7 @@ def _text(code: ErrorCode) -> str:
 
 def _page(code: ErrorCode) -> str:
     title, _, rest = _text(code).partition("\n")
-    paragraphs = "".join(f"<p>{escape(part)}</p>" for part in rest.split("\n\n") if part)
+    paragraphs = "".join(f"<p>{escape(part)}</p>" for part in rest.strip().split("\n\n"))
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<h1>{escape(title)}</h1>{paragraphs}</html>"

@@ -2,9 +2,9 @@
 
 import re
 
-_MAX_LENGTH = 32
+LONGEST = 32
 _SEPARATOR = r"[ \u00a0\-.()/]"
-_US_NUMBER = re.compile(rf"(?:\+?1{_SEPARATOR}*)?(\(?[0-9](?:{_SEPARATOR}*[0-9]){{9}})")
+US_NUMBER = re.compile(rf"(?:\+?1{_SEPARATOR}*)?(\(?[0-9](?:{_SEPARATOR}*[0-9]){{9}})")
 _LIKE_A_NUMBER = re.compile(rf"\d(?:{_SEPARATOR}*\d){{9,}}")
 
 
@@ -21,12 +21,12 @@ def read_phone_number(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise UnusablePhoneNumber("must be a text or an integer")
     text = str(value)
-    if len(text) > _MAX_LENGTH:
-        raise UnusablePhoneNumber(f"is longer than {_MAX_LENGTH} characters")
+    if len(text) > LONGEST:
+        raise UnusablePhoneNumber(f"is longer than {LONGEST} characters")
     text = text.strip()
     if text[:4].lower() == "tel:":
         text = text[4:]
-    match = _US_NUMBER.fullmatch(text)
+    match = US_NUMBER.fullmatch(text)
     if match is None:
         raise UnusablePhoneNumber(_what_is_wrong(text))
     return "".join(filter(str.isdigit, match[1]))
@@ -47,4 +47,4 @@ def _what_is_wrong(text: str) -> str:
     digits = sum(character in "0123456789" for character in text)
     if digits not in (10, 11):
         return f"has {digits} digits; a US number has 10, or 11 with the leading 1"
-    return "is not in a usual spelling of a US number, like 9995551234 or +1 (999) 555-1234"
+    return "is not in a usual spelling of a US number: 10 digits, perhaps with +1 before them"

@@ -15,12 +15,15 @@ def read_body(*, limit: int, is_form: bool = False, may_lack_type: bool = False)
         raise _unsupported("Send the body without a Content-Encoding.")
     if not (may_lack_type and not request.mimetype):
         _check_type(is_form=is_form)
-    request.max_content_length = limit
+    # One more than is taken: a body without a length is cut there, and no error raised.
+    request.max_content_length = limit + 1
     try:
-        return request.get_data(cache=False)
+        body = request.get_data(cache=False)
     except RequestEntityTooLarge:
-        what = f"The body is larger than {limit // 1024} KiB, the most that is taken here."
-        raise GatewayError(ErrorCode.PAYLOAD_TOO_LARGE, what) from None
+        raise _too_large(limit) from None
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
 
 
 def _check_type(*, is_form: bool) -> None:
@@ -28,6 +31,11 @@ def _check_type(*, is_form: bool) -> None:
         raise _unsupported("Send 'Content-Type: application/x-www-form-urlencoded'.")
     if not is_form and not request.is_json:
         raise _unsupported("Send 'Content-Type: application/json'.")
+
+
+def _too_large(limit: int) -> GatewayError:
+    what = f"The body is larger than {limit // 1024} KiB, the most that is taken here."
+    return GatewayError(ErrorCode.PAYLOAD_TOO_LARGE, what)
 
 
 def _unsupported(what: str) -> GatewayError:

@@ -18,6 +18,13 @@ from gateway.webhook_sources import WebhookSource, read_webhook_sources
 # The key of the README's first request. It is public, so it works with a sandbox only.
 DEMO_KEY_SHA256 = hashlib.sha256(b"demo-key-for-the-sandbox").digest()
 
+KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# CRM Text's rule for keywords; a colon or a comma would end it in an entry of the environment.
+STORE_KEYWORD = re.compile(r"(?![0-9]+$)[!-+\--9;-~]{4,19}")
+
+# A name of labels, or an IP address; the call itself would only find out when it is made.
+_HOST = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|[0-9a-f.]*:[0-9a-f:.]*")
+
 T = TypeVar("T")
 
 
@@ -58,7 +65,7 @@ class Settings:
     crmtext_url: str
     crmtext_timeout_seconds: int
     crmtext_calls_per_second: float
-    database_url: URL
+    database_url: URL = field(repr=False)  # its query can hold a password too
     delivery_days: float
     webhook_sources: Mapping[str, WebhookSource]
     public_url: str | None
@@ -147,7 +154,7 @@ def _stores(text: str) -> tuple[Store, ...]:
         keyword = keyword.upper()
         if not (username and password and keyword):
             faults.append(f"entry {position} is not USERNAME:PASSWORD:KEYWORD")
-        elif not re.fullmatch(r"(?![0-9]+$)[!-+\--~]{4,19}", keyword):
+        elif not STORE_KEYWORD.fullmatch(keyword):
             faults.append(
                 f"the keyword of entry {position} must have 4 to 19 characters of ASCII, "
                 "none of them a comma, and not only digits"
@@ -167,9 +174,7 @@ def _api_keys(text: str, keywords: Sequence[str]) -> tuple[ApiKey, ...]:
     for position, entry in enumerate(text.split(), 1):
         name, digest, *bound = entry.split(":")[:4] if entry.count(":") in (1, 2) else ("", "")
         stores = frozenset(bound[0].upper().split(",")) if bound else None
-        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name) or not re.fullmatch(
-            r"[0-9A-Fa-f]{64}", digest
-        ):
+        if not KEY_NAME.fullmatch(name) or not re.fullmatch(r"[0-9A-Fa-f]{64}", digest):
             faults.append(
                 f"entry {position} is not NAME:SHA256HEX or NAME:SHA256HEX:STORE,STORE, with a "
                 "name of letters, digits and . _ - and the 64 hex digits of the key's SHA-256"
@@ -215,6 +220,8 @@ def _http_url(text: str) -> SplitResult:
         raise ConfigurationError(["must be ASCII without spaces"])
     if "@" in url.netloc:
         raise ConfigurationError(["must not carry a user name or password"])
+    if not _HOST.fullmatch(url.hostname):
+        raise ConfigurationError(["must have a sound host name"])
     return url
 
 

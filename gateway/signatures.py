@@ -24,7 +24,7 @@ class Scheme(StrEnum):
     """What a sender proves itself with."""
 
     HMAC = "hmac"
-    TOKEN = "token"  # noqa: S105 - the name of a scheme, not a secret
+    TOKEN = "token"  # noqa: S105  # nosec B105
     TWILIO = "twilio"
 
 

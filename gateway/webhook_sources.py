@@ -116,8 +116,8 @@ class WebhookSource:
                 continue
             requested_at = read_event_time(_search(self.requested_at, event), now)
             delivery = self._delivery(event, position, headers, body_hash)
-            for number in self.numbers(event):
-                withdrawal = self._withdrawal(number, requested_at, delivery)
+            for place, number in enumerate(self.numbers(event)):
+                withdrawal = self._withdrawal(number, place, requested_at, delivery)
                 found.setdefault(withdrawal.delivery_key, withdrawal)
         return Reading(tuple(found.values()), ignored)
 
@@ -179,11 +179,15 @@ class WebhookSource:
         return _Delivery("body", body_hash, position)
 
     def _withdrawal(
-        self, number: FoundNumber, requested_at: datetime | None, delivery: "_Delivery"
+        self,
+        number: FoundNumber,
+        place: int,
+        requested_at: datetime | None,
+        delivery: "_Delivery",
     ) -> Withdrawal:
         whose: object = number.phone_number
-        if whose is None:  # two events without a usable number are two people to look for
-            whose = [number.received, delivery.position]
+        if whose is None:  # two of them without a usable number are two people to look for
+            whose = [number.received, delivery.position, place]
         parts = [self.name, delivery.kind, delivery.id, whose, self.store]
         return Withdrawal(
             phone_number=number.phone_number,

@@ -11,6 +11,7 @@ from gateway.ledger import Receipt, Recorded
 from gateway.logs import request_id
 from gateway.metrics import REFUSALS
 from gateway.opt_out import OptOutRequest
+from gateway.problems import problem
 from gateway.request_body import read_body
 from gateway.settings import Settings
 from gateway.signatures import SignedRequest
@@ -28,21 +29,34 @@ def blueprint(settings: Settings, delivery: Delivery) -> Blueprint:
     """The address of all sources: no API key, the source's own signature instead."""
     webhooks = Blueprint("webhooks", __name__, url_prefix="/v1/webhooks")
 
-    @webhooks.post("/<name>")
-    def receive(name: str) -> Response:
-        source = settings.webhook_sources.get(name)
-        if source is None:
+    @webhooks.post("/<source>")
+    def receive(source: str) -> Response:
+        sender = settings.webhook_sources.get(source)
+        if sender is None:
             raise GatewayError(ErrorCode.NOT_FOUND, "There is no webhook source of this name.")
-        is_form = source.body is BodyFormat.FORM
-        body = read_body(limit=_LARGEST_BODY, is_form=is_form, may_lack_type=True)
+        body = read_delivery(sender)
         headers = {header.lower(): text for header, text in request.headers.items()}
         now = datetime.now(UTC)
-        _verify(source, SignedRequest(request.method, _url(settings), headers, body), now)
-        reading = source.read(body, headers, now)
-        recorded = delivery.accept_all([_entry(source, one) for one in reading.withdrawals])
-        return _answer(source, reading, recorded)
+        _verify(sender, SignedRequest(request.method, _url(settings), headers, body), now)
+        reading = sender.read(body, headers, now)
+        recorded = delivery.accept_all([_entry(sender, one) for one in reading.withdrawals])
+        return _answer(sender, reading, recorded)
+
+    @webhooks.errorhandler(GatewayError)
+    def refuse(error: GatewayError) -> Response:
+        name = (request.view_args or {}).get("source", "")
+        # A wrong signature is counted where it is found, with a reason of its own.
+        if name in settings.webhook_sources and error.code != ErrorCode.UNAUTHORIZED:
+            REFUSALS.labels(name, error.code).inc()
+        return problem(error)
 
     return webhooks
+
+
+def read_delivery(source: WebhookSource) -> bytes:
+    """The current request's body. Raises GatewayError as read_body does."""
+    is_form = source.body is BodyFormat.FORM
+    return read_body(limit=_LARGEST_BODY, is_form=is_form, may_lack_type=True)
 
 
 def _url(settings: Settings) -> str:

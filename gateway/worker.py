@@ -60,7 +60,7 @@ class Worker:
         self._running |= {pool.submit(self._deliver, claim) for claim in due.claims}
         if due.claims:
             return 0
-        return due.next_turn_in_seconds or _POLL_SECONDS
+        return min(due.next_turn_in_seconds or _POLL_SECONDS, _POLL_SECONDS)
 
     def _deliver(self, claim: Claim) -> None:
         try:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from marshmallow import Schema, ValidationError, fields, validate
 
+from gateway.errors import ErrorCode
 from gateway.opt_out import Status
 from schemas.fields import PhoneNumber, StoreSchema, Text, Time, WholeNumber
 from schemas.problem import CrmTextSchema
@@ -91,7 +92,9 @@ class CustomerSchema(Schema):
 class TroubleSchema(Schema):
     """Why an opt-out is not, or not yet, with CRM Text."""
 
-    code = fields.String(required=True, metadata={"example": "crmtext_timeout"})
+    code = fields.String(
+        required=True, metadata={"enum": list(ErrorCode), "example": "crmtext_timeout"}
+    )
     detail = fields.String(required=True)
     retryable = fields.Boolean(required=True)
     crmtext = fields.Nested(CrmTextSchema, required=True, allow_none=True)

@@ -2,6 +2,8 @@
 
 from marshmallow import Schema, fields
 
+from gateway.errors import ErrorCode
+
 
 class FieldErrorSchema(Schema):
     """One wrong field of a request."""
@@ -36,7 +38,9 @@ class ProblemSchema(Schema):
     type = fields.String(required=True, metadata={"example": "/problems/customer_not_found"})
     title = fields.String(required=True)
     status = fields.Integer(required=True, metadata={"example": 404})
-    code = fields.String(required=True, metadata={"example": "customer_not_found"})
+    code = fields.String(
+        required=True, metadata={"enum": list(ErrorCode), "example": "customer_not_found"}
+    )
     detail = fields.String(required=True)
     retryable = fields.Boolean(
         required=True, metadata={"description": "whether the same request can succeed later"}

@@ -211,7 +211,6 @@ PREFIX = "[helpdesk] "
         ("signature =", "signatur =", "signature: is missing"),
         ('{scheme = "hmac", header = "X-Signature"}', '"hmac"', "signature: must be a table"),
         ('"hmac"', '"ed25519"', "signature.scheme: must be one of hmac, token, twilio"),
-        ('scheme = "hmac",', "", "signature.scheme: is missing"),
         (', header = "X-Signature"', "", "signature.header: is missing"),
         ('"X-Signature"', '"X Signature"', "signature.header: is not the name of a header"),
         ('re"}', 're", hash = "md5"}', "signature.hash: must be one of sha1, sha256, sha512"),

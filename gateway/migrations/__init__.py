@@ -10,7 +10,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.database import reading
@@ -29,21 +29,41 @@ def upgrade(engine: Engine) -> None:
     try:
         with engine.begin() as connection:  # on SQLite this takes the write lock
             if engine.dialect.name == "postgresql":
+                # A large table's index takes long, and so does waiting for another upgrade; but a
+                # table must not be waited for long, since everybody else queues up behind that.
+                connection.execute(text("SET LOCAL statement_timeout = 0"))
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
+                connection.execute(text("SET LOCAL lock_timeout = '5s'"))
             configuration.attributes["connection"] = connection
-            command.upgrade(configuration, "head")
+            if not _is_newer(_version(connection), _scripts()):
+                command.upgrade(configuration, "head")
     except SQLAlchemyError as error:
-        raise LedgerUnavailable(f"The ledger's tables cannot be upgraded: {error}") from error
+        why = " ".join(str(error.__cause__ or error).split())
+        raise LedgerUnavailable(f"The ledger's tables cannot be upgraded: {why}") from error
 
 
 def is_current(engine: Engine) -> bool:
-    """Whether the tables are those of this release. Raises LedgerUnavailable."""
+    """Whether the tables are those of this release or of a newer one. Raises LedgerUnavailable."""
     try:
         with reading(engine) as connection:
-            version = MigrationContext.configure(connection).get_current_revision()
+            version = _version(connection)
     except SQLAlchemyError as error:
         raise LedgerUnavailable("The ledger cannot be reached.") from error
-    return version == ScriptDirectory.from_config(_configuration()).get_current_head()
+    return version == _scripts().get_current_head() or _is_newer(version, _scripts())
+
+
+def _version(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_configuration())
+
+
+def _is_newer(version: str | None, scripts: ScriptDirectory) -> bool:
+    """Whether only a later release knows this version; it leaves this one working."""
+    return version is not None and version not in {one.revision for one in scripts.walk_revisions()}
 
 
 def _configuration() -> Config:

@@ -49,6 +49,14 @@ def upgrade() -> None:
     op.create_index("opt_outs_by_number", "opt_outs", ["phone_number", "created_at", "id"])
     op.create_index("opt_outs_by_reference", "opt_outs", ["reference", "created_at", "id"])
     op.create_index("opt_outs_by_source", "opt_outs", ["source", "status"])
+    has_error = sa.text("error_code IS NOT NULL")
+    op.create_index(
+        "opt_outs_by_error",
+        "opt_outs",
+        ["status", "error_code"],
+        sqlite_where=has_error,
+        postgresql_where=has_error,
+    )
     op.create_table(
         "attempts",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),

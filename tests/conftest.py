@@ -1,0 +1,67 @@
+"""The fixtures that most tests share: a CRM Text, a ledger, and the gateway between them."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from gateway.app import Gateway, create_app
+from gateway.delivery import open_ledger
+from gateway.migrations import upgrade
+from gateway.settings import Settings
+from tests.factories import make_settings
+from tests.fake_crmtext import FakeCrmText
+
+
+@pytest.fixture(autouse=True)
+def a_plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The developer's own proxies and authorities stay out of it."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "requests_ca_bundle", "curl_ca_bundle"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture
+def crmtext() -> Iterator[FakeCrmText]:
+    with FakeCrmText() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An upgraded SQLite file without an opt-out in it; tests copy it."""
+    file = tmp_path_factory.mktemp("ledger") / "empty.db"
+    ledger = open_ledger(make_settings(DATABASE_URL=f"sqlite:///{file}"))
+    upgrade(ledger.engine)
+    ledger.engine.dispose()
+    return file
+
+
+@pytest.fixture
+def database_url(empty_ledger: Path, tmp_path: Path) -> str:
+    """A ledger of the test's own, upgraded and empty."""
+    return f"sqlite:///{shutil.copy(empty_ledger, tmp_path / 'gateway.db')}"
+
+
+@pytest.fixture
+def settings(crmtext: FakeCrmText, database_url: str) -> Settings:
+    return make_settings(CRMTEXT_URL=crmtext.url, DATABASE_URL=database_url)
+
+
+@pytest.fixture
+def app(settings: Settings) -> Gateway:
+    return create_app(settings)
+
+
+@pytest.fixture
+def client(app: Gateway) -> FlaskClient:
+    return app.test_client()
+
+
+@pytest.fixture(scope="module")
+def refused_client(empty_ledger: Path, tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
+    """For requests that leave no record, and so can share a gateway. Nobody is behind it."""
+    file = shutil.copy(empty_ledger, tmp_path_factory.mktemp("refused") / "gateway.db")
+    return create_app(make_settings(DATABASE_URL=f"sqlite:///{file}")).test_client()

@@ -1,0 +1,123 @@
+"""Log lines: JSON objects with the request's id, without a full phone number."""
+
+import json
+import logging
+import logging.config
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.logs import JsonFormatter, WithoutRequests, configuration, request_id
+from gateway.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def answered_request() -> Iterator[None]:
+    token = request_id.set("request-1")
+    yield
+    request_id.reset(token)
+
+
+def record(message: str, *arguments: object, **members: object) -> logging.LogRecord:
+    made = logging.LogRecord("gateway.test", logging.WARNING, "f.py", 1, message, arguments, None)
+    made.created = 1_795_377_600.5
+    vars(made).update(members)
+    return made
+
+
+def line(made: logging.LogRecord) -> dict[str, object]:
+    text = JsonFormatter().format(made)
+    assert "\n" not in text
+    parsed: dict[str, object] = json.loads(text)
+    return parsed
+
+
+def test_a_line_is_one_json_object_with_the_requests_id() -> None:
+    assert line(record("the %s was\nanswered", "request", status=200, seconds=0.5)) == {
+        "time": "2026-11-22T20:00:00.500+00:00",
+        "level": "warning",
+        "logger": "gateway.test",
+        "message": "the request was\nanswered",
+        "request_id": "request-1",
+        "status": 200,
+        "seconds": 0.5,
+    }
+
+
+def test_outside_of_a_request_the_id_is_a_dash() -> None:
+    request_id.set("-")
+
+    assert line(record("started"))["request_id"] == "-"
+
+
+@pytest.mark.parametrize(
+    "number", ["9995551234", "+1 (999) 555-1234", "1.999.555.1234", "19995551234"]
+)
+def test_a_number_in_a_message_or_its_arguments_is_masked(number: str) -> None:
+    expected = "+******1234" if number.startswith("+") else "******1234"
+
+    assert line(record(f"to {number}"))["message"] == f"to {expected}"
+    assert line(record("to %s", number))["message"] == f"to {expected}"
+
+
+def test_a_number_in_an_exception_is_masked() -> None:
+    made = record("it broke")
+    try:
+        int("not 9995551234")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+
+    assert str(line(made)["exception"]).endswith("with base 10: 'not ******1234'")
+
+
+def test_what_json_does_not_know_is_written_as_text() -> None:
+    assert line(record("x", at=datetime(2026, 11, 22, tzinfo=UTC)))["at"] == (
+        "2026-11-22 00:00:00+00:00"
+    )
+
+
+def test_all_loggers_write_json_lines_to_standard_output(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    try:
+        logging.config.dictConfig(configuration(settings.log_level))
+        logging.getLogger("gateway.api").info("one")
+        logging.getLogger("gunicorn.error").info("two")
+        logging.getLogger("anything.else").warning("three")
+        logging.getLogger("gateway.api").debug("unheard")
+        logging.getLogger("urllib3.connectionpool").error("http://host/?number=5551234")
+    finally:
+        root.handlers[:], root.level = before
+
+    out, err = capsys.readouterr()
+    assert [json.loads(text)["message"] for text in out.splitlines()] == ["one", "two", "three"]
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("message", "kept"),
+    [
+        (
+            "Invalid request from ip=127.0.0.1: Invalid HTTP Header: 'Authorization Bearer x'",
+            "Invalid request from ip=127.0.0.1: Invalid HTTP Header: …",
+        ),
+        (
+            'Invalid request from ip=::1: Invalid HTTP request line: "it\'s\n"',
+            "Invalid request from ip=::1: Invalid HTTP request line: …",
+        ),
+        (
+            "Invalid request from ip=10.0.0.1: Request Line is too large (9000 > 8190)",
+            "Invalid request from ip=10.0.0.1: Request Line is too large (9000 > 8190)",
+        ),
+        ("Booting worker with pid: '7'", "Booting worker with pid: '7'"),
+    ],
+)
+def test_what_gunicorn_quotes_of_a_request_is_left_out(message: str, kept: str) -> None:
+    made = record("%s", message)
+
+    assert WithoutRequests().filter(made)
+    assert line(made)["message"] == kept

@@ -1,0 +1,215 @@
+"""The contract's rules for phone numbers, against the pattern as the contract writes it."""
+
+import re
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from gateway.phone_number import UnusablePhoneNumber, mask_phone_numbers, read_phone_number
+
+S = r"[ \u00a0\-.()/]"
+CONTRACT = rf"(?:\+?1{S}*)?\(?[0-9](?:{S}*[0-9]){{9}}"
+
+separators = st.text(" \u00a0-.()/", max_size=2)
+
+
+@st.composite
+def spellings(draw: st.DrawFn) -> str:
+    """What CONTRACT matches, in at most 32 characters; made by hand, since that is quick."""
+    prefixes = ("", "1", "+1", "1 ", "+1-", "1.(/")
+    prefix, opening = draw(st.sampled_from(prefixes)), draw(st.sampled_from(["", "("]))
+    digits = draw(st.text("0123456789", min_size=10, max_size=10))
+    between = draw(st.lists(separators, min_size=9, max_size=9))
+    text = "".join(map(str.__add__, digits, [*between, ""]))
+    assume(len(prefix + opening + text) <= 32)
+    return prefix + opening + text
+
+
+near_misses = st.text("0123456789019  \u00a0\u2003\t\n-.()/+,;x#&=\u0660\uff19²eE_t:l", max_size=34)
+
+
+def expected(text: str) -> str | None:
+    """The contract's sentence, word for word; None is a refusal."""
+    if len(text) > 32:
+        return None
+    trimmed = text.strip()
+    trimmed = trimmed[4:] if trimmed[:4].lower() == "tel:" else trimmed
+    if not re.fullmatch(CONTRACT, trimmed, re.ASCII):
+        return None
+    return re.sub("[^0-9]", "", trimmed)[-10:]
+
+
+def read(value: object) -> str | None:
+    try:
+        return read_phone_number(value)
+    except UnusablePhoneNumber:
+        return None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "9995551234",
+        "(999) 555-1234",
+        "+1 999-555-1234",
+        "1.999.555.1234",
+        "tel:+19995551234",
+        "TEL:9995551234",
+        "Tel:(999)555-1234",
+        9995551234,
+        19995551234,
+        "19995551234",
+        "+19995551234",
+        "+1(999)555/1234",
+        "1\u00a0(999)\u00a0555\u00a01234",
+        "999 555  1234",
+        "(999)) 555-1234",
+        "\u2003\t9995551234\r\n ",
+        "9 9 9 5 5 5 1 2 3 4",
+    ],
+)
+def test_usual_spellings_are_read_as_ten_digits(value: object) -> None:
+    assert read_phone_number(value) == "9995551234"
+
+
+@given(spellings())
+def test_everything_that_the_contracts_pattern_allows_is_read(text: str) -> None:
+    assert re.fullmatch(CONTRACT, text, re.ASCII)
+    assert read_phone_number(text) == re.sub("[^0-9]", "", text)[-10:]
+
+
+@given(near_misses | spellings() | st.text(max_size=40))
+@example("9995551234\n")
+@example("tel: 9995551234")
+@example("tel:tel:9995551234")
+@example(" " * 23 + "9995551234")
+def test_everything_else_is_refused(text: str) -> None:
+    assert read(text) == expected(text)
+
+
+@given(st.integers())
+@example(-9995551234)
+@example(1999555123)
+@example(29995551234)
+def test_an_integer_is_read_as_its_digits(number: int) -> None:
+    assert read(number) == expected(str(number))
+
+
+@given(
+    st.none() | st.booleans() | st.floats() | st.binary() | st.lists(st.text()) | st.just({"a": 1})
+)
+@example(9995551234.0)
+def test_what_is_neither_text_nor_integer_is_refused(value: object) -> None:
+    assert read(value) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("", "is empty"),
+        ("   ", "is empty"),
+        ("tel:", "is empty"),
+        (True, "must be a text or an integer"),
+        (False, "must be a text or an integer"),
+        (None, "must be a text or an integer"),
+        (9995551234.0, "must be a text or an integer"),
+        (["9995551234"], "must be a text or an integer"),
+        ({"number": "9995551234"}, "must be a text or an integer"),
+        ("+9995551234", "is of another country; only US numbers (+1) can be opted out"),
+        ("+529995551234", "is of another country; only US numbers (+1) can be opted out"),
+        ("++19995551234", "is of another country; only US numbers (+1) can be opted out"),
+        ("+ 19995551234", "is of another country; only US numbers (+1) can be opted out"),
+        ("+44 20 7946 0958", "is of another country; only US numbers (+1) can be opted out"),
+        ("529995551234", "has 12 digits; a US number has 10, or 11 with the leading 1"),
+        ("0019995551234", "has 13 digits; a US number has 10, or 11 with the leading 1"),
+        ("999555123", "has 9 digits; a US number has 10, or 11 with the leading 1"),
+        ("9995551234 9995551235", "has 20 digits; a US number has 10, or 11 with the leading 1"),
+        (
+            "9995551234 x5",
+            "holds letters; give the 10 digits of a US number and nothing else",
+        ),
+        (
+            "9995551234 ext. 12",
+            "holds letters; give the 10 digits of a US number and nothing else",
+        ),
+        ("1-800-FLOWERS", "holds letters; give the 10 digits of a US number and nothing else"),
+        (
+            "{{customer.phone}}",
+            "holds letters; give the 10 digits of a US number and nothing else",
+        ),
+        (
+            "9995551234&method=optincustomer",
+            "holds letters; give the 10 digits of a US number and nothing else",
+        ),
+        ("9.995551234e9", "holds letters; give the 10 digits of a US number and nothing else"),
+        ("x" * 33, "is longer than 32 characters"),
+        ("9" * 33, "is longer than 32 characters"),
+        (int("9" * 4300), "is longer than 32 characters"),
+        ("٩٩٩٥٥٥١٢٣٤", "has 0 digits; a US number has 10, or 11 with the leading 1"),
+        (
+            "\uff19\uff19\uff19\uff15\uff15\uff15\uff11\uff12\uff13\uff14",
+            "has 0 digits; a US number has 10, or 11 with the leading 1",
+        ),
+        *(
+            (
+                text,
+                "is not in a usual spelling of a US number: 10 digits, perhaps with +1 before them",
+            )
+            for text in (
+                "29995551234",
+                "-9995551234",
+                "9995551234-",
+                "9995551234)",
+                "((999) 555-1234",
+                "1+9995551234",
+                "tel: 9995551234",
+                "9995551234,",
+                "9995551234;",
+                "999_555_1234",
+                "999\t555\t1234",
+                "999\n5551234",
+                "999\u20115551234",
+                "999\u200b5551234",
+                "\ufeff9995551234",
+                "'9995551234",
+                "9995551234\0",
+                "#9995551234",
+                "999–555–1234",  # noqa: RUF001, the dash is the point
+            )
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_wrong_and_never_repeats_the_number(
+    value: object, reason: str
+) -> None:
+    with pytest.raises(UnusablePhoneNumber) as refusal:
+        read_phone_number(value)
+
+    assert str(refusal.value) == reason
+
+
+@given(st.text("abc:,", max_size=5), spellings(), st.text("abc:,", max_size=5))
+def test_masking_leaves_at_most_four_digits_of_a_number(
+    before: str, number: str, after: str
+) -> None:
+    masked = mask_phone_numbers(f"{before}{number}{after}")
+
+    assert len(re.findall("[0-9]", masked)) <= 4
+    assert masked.startswith(before)
+    assert masked.endswith(after)
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("9995551234", "******1234"),
+        ("to +1 (999) 555-1234 now", "to +******1234 now"),
+        ("'19995551234'", "'******1234'"),
+        ("9995551234,9995551235", "******1234,******1235"),
+        ("٩٩٩٥٥٥١٢٣٤", "******١٢٣٤"),
+        ("call 555-1234 at 10:15", "call 555-1234 at 10:15"),
+    ],
+)
+def test_masking_cuts_full_numbers_to_their_last_four_digits(text: str, masked: str) -> None:
+    assert mask_phone_numbers(text) == masked

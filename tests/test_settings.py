@@ -1,0 +1,396 @@
+"""The configuration is complete or refused, with every fault at once and never with a secret."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import ConfigurationError
+from gateway.settings import ApiKey, Settings, Store
+from tests.factories import make_environment, make_settings, sha256
+
+A = sha256("a")
+B = sha256("b")
+SECRET = "hunter2-hunter2"
+DEMO = f"demo:{sha256('demo-key-for-the-sandbox')}"
+
+
+def faults(**changes: str) -> tuple[str, ...]:
+    """What is wrong with an environment; nothing if it is taken."""
+    try:
+        make_settings(**changes)
+    except ConfigurationError as error:
+        return error.faults
+    return ()
+
+
+def test_a_complete_environment_is_read(tmp_path: Path) -> None:
+    settings = make_settings(
+        CRMTEXT_AUTH_STRINGS=" user:pass:word:Pizza\n other:pw:BURGER ",
+        CRMTEXT_URL="https://crm.example.com/api",
+        CRMTEXT_TIMEOUT="20",
+        CRMTEXT_RATE="2.5",
+        GATEWAY_API_KEYS=f"billing:{A} billing:{B.upper()}:pizza,BURGER",
+        DATABASE_URL=f"sqlite:///{tmp_path}/gateway.db",
+        DELIVERY_DAYS="0.5",
+        PUBLIC_URL="https://gateway.example.com/",
+        PORT="5000",
+        WEB_CONCURRENCY="3",
+        LOG_LEVEL="WARNING",
+    )
+
+    assert {one.name: getattr(settings, one.name) for one in fields(Settings)} == {
+        "stores": (
+            Store("PIZZA", "user:pass:word:Pizza"),
+            Store("BURGER", "other:pw:BURGER"),
+        ),
+        "api_keys": (
+            ApiKey("billing", bytes.fromhex(A), None),
+            ApiKey("billing", bytes.fromhex(B), frozenset({"PIZZA", "BURGER"})),
+        ),
+        "crmtext_url": "https://crm.example.com/api",
+        "crmtext_timeout_seconds": 20,
+        "crmtext_calls_per_second": 2.5,
+        "database_url": settings.database_url,
+        "delivery_days": 0.5,
+        "webhook_sources": {},
+        "public_url": "https://gateway.example.com",
+        "port": 5000,
+        "web_processes": 3,
+        "log_level": "warning",
+    }
+    assert settings.database_url.database == f"{tmp_path}/gateway.db"
+
+
+def test_only_stores_and_keys_are_needed() -> None:
+    settings = Settings.from_env(
+        {"CRMTEXT_AUTH_STRINGS": "user:pass:PIZZA", "GATEWAY_API_KEYS": f"billing:{A}"}
+    )
+
+    assert {one.name: getattr(settings, one.name) for one in fields(Settings)} == {
+        "stores": (Store("PIZZA", "user:pass:PIZZA"),),
+        "api_keys": (ApiKey("billing", bytes.fromhex(A), None),),
+        "crmtext_url": "https://restapi.crmtext.com/smapi/rest",
+        "crmtext_timeout_seconds": 6,
+        "crmtext_calls_per_second": 30.0,
+        "database_url": settings.database_url,
+        "delivery_days": 10.0,
+        "webhook_sources": {},
+        "public_url": None,
+        "port": 8000,
+        "web_processes": 2,
+        "log_level": "info",
+    }
+    assert str(settings.database_url) == "sqlite:///gateway.db"
+
+
+DEFAULTS = {
+    "CRMTEXT_URL": "https://restapi.crmtext.com/smapi/rest",
+    "CRMTEXT_TIMEOUT": "6",
+    "CRMTEXT_RATE": "30",
+    "DATABASE_URL": "sqlite:///gateway.db",
+    "DELIVERY_DAYS": "10",
+    "WEBHOOK_SOURCES": "",
+    "PUBLIC_URL": "",
+    "PORT": "8000",
+    "WEB_CONCURRENCY": "2",
+    "LOG_LEVEL": "info",
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_an_empty_variable_is_as_good_as_none(name: str) -> None:
+    environment = make_environment(**{name: ""})
+
+    blank = Settings.from_env(environment | {name: "  "})
+
+    assert blank == Settings.from_env(environment)
+    assert blank == Settings.from_env(environment | {name: DEFAULTS[name]})
+
+
+ADDRESS = "must be an address like https://host/path"
+WHOLE_SECONDS = "must be a whole number from 1 to 20"
+STORE = "is not USERNAME:PASSWORD:KEYWORD"
+KEYWORD = (
+    "the keyword of entry 1 must have 4 to 19 characters of ASCII, none of them a comma, "
+    "and not only digits"
+)
+KEY = (
+    "is not NAME:SHA256HEX or NAME:SHA256HEX:STORE,STORE, with a name of letters, digits and "
+    ". _ - and the 64 hex digits of the key's SHA-256"
+)
+UNKNOWN_STORE = "entry 1 names a store that CRMTEXT_AUTH_STRINGS does not have"
+LEVEL = "must be debug, info, warning, error or critical"
+RATE = "must be a number of calls a second, or 0 for no limit"
+DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fault"),
+    [
+        ("CRMTEXT_AUTH_STRINGS", "", "is not set; it needs one USERNAME:PASSWORD:KEYWORD for each"),
+        ("CRMTEXT_AUTH_STRINGS", "hunter2", f"entry 1 {STORE}"),
+        ("CRMTEXT_AUTH_STRINGS", "user:hunter2", f"entry 1 {STORE}"),
+        ("CRMTEXT_AUTH_STRINGS", "user:hunter2:PIZZA :hunter2:PIZZAS", f"entry 2 {STORE}"),
+        ("CRMTEXT_AUTH_STRINGS", "user::PIZZA", f"entry 1 {STORE}"),
+        ("CRMTEXT_AUTH_STRINGS", "user:hunter2:", f"entry 1 {STORE}"),
+        ("CRMTEXT_AUTH_STRINGS", "user:hunter2:ABC", KEYWORD),
+        ("CRMTEXT_AUTH_STRINGS", f"user:hunter2:{'A' * 20}", KEYWORD),
+        ("CRMTEXT_AUTH_STRINGS", "user:hunter2:12345", KEYWORD),
+        ("CRMTEXT_AUTH_STRINGS", "user:hunter2:PIZ,ZA", KEYWORD),
+        ("CRMTEXT_AUTH_STRINGS", "user:hunter2:PIZZÄ", KEYWORD),
+        (
+            "CRMTEXT_AUTH_STRINGS",
+            "user:hunter2:PIZZA other:hunter2:pizza",
+            "entry 2 has the keyword of an entry before it",
+        ),
+        ("GATEWAY_API_KEYS", "", "is not set; it needs 'python -m gateway make-key NAME'"),
+        ("GATEWAY_API_KEYS", "hunter2", f"entry 1 {KEY}"),
+        ("GATEWAY_API_KEYS", "billing:hunter2", f"entry 1 {KEY}"),
+        ("GATEWAY_API_KEYS", f"billing:{A} :{B}", f"entry 2 {KEY}"),
+        ("GATEWAY_API_KEYS", f"bil ling:{A}", f"entry 1 {KEY}"),
+        ("GATEWAY_API_KEYS", f"{'x' * 65}:{A}", f"entry 1 {KEY}"),
+        ("GATEWAY_API_KEYS", f"bìlling:{A}", f"entry 1 {KEY}"),
+        ("GATEWAY_API_KEYS", f"billing:{A}0", f"entry 1 {KEY}"),
+        ("GATEWAY_API_KEYS", f"billing:{A[1:]}g", f"entry 1 {KEY}"),
+        ("GATEWAY_API_KEYS", f"billing:{A}:PIZZA:BURGER", f"entry 1 {KEY}"),
+        ("GATEWAY_API_KEYS", f"billing:{A}:TACOS", UNKNOWN_STORE),
+        ("GATEWAY_API_KEYS", f"billing:{A}:", UNKNOWN_STORE),
+        ("GATEWAY_API_KEYS", f"billing:{A}:PIZZA,", UNKNOWN_STORE),
+        (
+            "GATEWAY_API_KEYS",
+            f"billing:{A} other:{A.upper()}",
+            "entry 2 has the same key as an entry before it",
+        ),
+        ("CRMTEXT_URL", "hunter2", ADDRESS),
+        ("CRMTEXT_URL", "ftp://crm.example.com", ADDRESS),
+        ("CRMTEXT_URL", "https://", ADDRESS),
+        ("CRMTEXT_URL", "https://[::1", ADDRESS),
+        ("CRMTEXT_URL", "https://host:0/", ADDRESS),
+        ("CRMTEXT_URL", "https://host:65536/", ADDRESS),
+        ("CRMTEXT_URL", "https://host/#top", ADDRESS),
+        *(
+            ("CRMTEXT_URL", f"https://{host}/", "must have a sound host name")
+            for host in ["...", "*.example.com", "crm..example.com", "a%00b", f"{'a' * 64}.com"]
+        ),
+        ("CRMTEXT_URL", "https://crm example.com/", "must be ASCII without spaces"),
+        ("CRMTEXT_URL", "https://exämple.com/", "must be ASCII without spaces"),
+        (
+            "CRMTEXT_URL",
+            "https://user:hunter2@crm.example.com/",
+            "must not carry a user name or password",
+        ),
+        *(
+            ("CRMTEXT_URL", url, "must be https, since it carries passwords; http is for loopback")
+            for url in (
+                "http://crm.example.com/",
+                "http://localhost.example.com/",
+                "http://127.0.0.1.example.com/",
+                "http://0.0.0.0/",
+                "http://10.0.0.1/",
+                "http://127.1/",
+            )
+        ),
+        *(
+            ("CRMTEXT_TIMEOUT", text, WHOLE_SECONDS)
+            for text in ["0", "21", "6.5", "-6", "+6", "6s", "٦", "1e1"]
+        ),
+        *(
+            ("CRMTEXT_RATE", text, RATE)
+            for text in ["-1", "fast", "1e3", "inf", "nan", "1/s", ".5"]
+        ),
+        ("DATABASE_URL", "hunter2", "must be like sqlite:///file.db or postgres://…"),
+        (
+            "DATABASE_URL",
+            "postgres://u:hunter2@h:port/d",
+            "must be like sqlite:///file.db or postgres://…",
+        ),
+        ("DATABASE_URL", "mysql://u:hunter2@h/d", DATABASE),
+        ("DATABASE_URL", "postgresql+psycopg2://u:hunter2@h/d", DATABASE),
+        ("DATABASE_URL", "sqlite://", "must name a file: all processes share the ledger"),
+        ("DATABASE_URL", "sqlite:///:memory:", "must name a file: all processes share the ledger"),
+        *(
+            ("DELIVERY_DAYS", text, "must be a number of days above 0")
+            for text in ["0", "0.0", "-1", "ten", "10000000", "inf"]
+        ),
+        ("WEBHOOK_SOURCES", "/nowhere/hooks.toml", "the file cannot be read (FileNotFoundError)"),
+        ("WEBHOOK_SOURCES", "/", "the file cannot be read (IsADirectoryError)"),
+        ("PUBLIC_URL", "hunter2", ADDRESS),
+        ("PUBLIC_URL", "https://gateway.example.com/?a=hunter2", "must not have a query"),
+        (
+            "PUBLIC_URL",
+            "https://u:hunter2@gateway.example.com",
+            "must not carry a user name or password",
+        ),
+        *(
+            ("PORT", text, "must be a whole number from 1 to 65535")
+            for text in ["0", "65536", "http", "80.0"]
+        ),
+        *(
+            ("WEB_CONCURRENCY", text, "must be a whole number from 1 to 64")
+            for text in ["0", "65", "two"]
+        ),
+        ("LOG_LEVEL", "verbose", LEVEL),
+        ("LOG_LEVEL", "10", LEVEL),
+    ],
+)
+def test_a_fault_is_one_line_that_names_the_variable_and_no_secret(
+    name: str, text: str, fault: str
+) -> None:
+    found = faults(**{name: text})
+
+    assert [line[: len(f"{name}: {fault}")] for line in found] == [f"{name}: {fault}"]
+    assert "hunter2" not in found[0]
+    assert "\n" not in found[0]
+
+
+def test_all_faults_are_reported_at_once() -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        Settings.from_env(
+            {
+                "CRMTEXT_AUTH_STRINGS": f"{SECRET} user:{SECRET}:ABC",
+                "GATEWAY_API_KEYS": f"billing:{SECRET}",
+                "CRMTEXT_URL": f"https://user:{SECRET}@crm.example.com/",
+                "CRMTEXT_TIMEOUT": SECRET,
+                "CRMTEXT_RATE": SECRET,
+                "DATABASE_URL": f"oracle://user:{SECRET}@host/db",
+                "DELIVERY_DAYS": SECRET,
+                "WEBHOOK_SOURCES": f"/nowhere/{SECRET}",
+                "PUBLIC_URL": f"https://user:{SECRET}@gateway.example.com/",
+                "PORT": SECRET,
+                "WEB_CONCURRENCY": SECRET,
+                "LOG_LEVEL": SECRET,
+            }
+        )
+
+    assert [line.partition(":")[0] for line in sorted(refusal.value.faults)] == [
+        "CRMTEXT_AUTH_STRINGS",
+        "CRMTEXT_AUTH_STRINGS",
+        "CRMTEXT_RATE",
+        "CRMTEXT_TIMEOUT",
+        "CRMTEXT_URL",
+        "DATABASE_URL",
+        "DELIVERY_DAYS",
+        "GATEWAY_API_KEYS",
+        "LOG_LEVEL",
+        "PORT",
+        "PUBLIC_URL",
+        "WEBHOOK_SOURCES",
+        "WEB_CONCURRENCY",
+    ]
+    assert SECRET not in str(refusal.value)
+    assert SECRET not in repr(refusal.value)
+
+
+def test_nothing_set_at_all_names_what_is_needed() -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        Settings.from_env({})
+
+    assert [line.partition(";")[0] for line in refusal.value.faults] == [
+        "CRMTEXT_AUTH_STRINGS: is not set",
+        "GATEWAY_API_KEYS: is not set",
+    ]
+
+
+HOOKS = """
+[shop]
+recipe = "shopify"
+secret_env = "SHOP_SECRET"
+"""
+
+
+def test_webhook_sources_are_read_from_a_file_or_from_the_variable_itself(tmp_path: Path) -> None:
+    file = tmp_path / "hooks.toml"
+    file.write_text(HOOKS, encoding="utf-8")
+
+    from_file = make_settings(WEBHOOK_SOURCES=str(file), SHOP_SECRET=SECRET)
+    from_text = make_settings(WEBHOOK_SOURCES=HOOKS, SHOP_SECRET=SECRET)
+
+    assert from_file == from_text
+    assert list(from_file.webhook_sources) == ["shop"]
+
+
+def test_a_fault_of_a_webhook_source_is_one_line_too() -> None:
+    (fault,) = faults(WEBHOOK_SOURCES=HOOKS)
+
+    assert fault.startswith("WEBHOOK_SOURCES: ")
+    assert "SHOP_SECRET" in fault
+
+
+def test_no_secret_stands_in_what_settings_look_like() -> None:
+    settings = make_settings(
+        CRMTEXT_AUTH_STRINGS=f"user:{SECRET}:PIZZA",
+        GATEWAY_API_KEYS=f"billing:{A}",
+        DATABASE_URL=f"postgres://user:{SECRET}@host/db?password={SECRET}&sslpassword={SECRET}",
+        WEBHOOK_SOURCES=HOOKS,
+        SHOP_SECRET=SECRET,
+    )
+
+    shown = repr(settings) + str(settings) + repr(settings.stores) + repr(settings.api_keys)
+    assert SECRET not in shown
+    assert A not in shown
+    assert repr(bytes.fromhex(A)) not in shown
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_postgres_is_known_by_all_its_names(scheme: str) -> None:
+    url = make_settings(DATABASE_URL=f"{scheme}://user:pw@host:5433/db?sslmode=require")
+
+    assert url.database_url.render_as_string(hide_password=False) == (
+        "postgresql+psycopg://user:pw@host:5433/db?sslmode=require"
+    )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:8001/smapi/rest",
+        "http://127.0.0.1:8001/smapi/rest",
+        "http://127.9.9.9/",
+        "http://[::1]:8001/",
+        "https://crm.example.com/?tenant=1",
+        "https://10.0.0.1:8443/",
+        "https://crm_test.example.com/",
+    ],
+)
+def test_crm_text_is_reached_by_https_or_on_this_machine(url: str) -> None:
+    assert make_settings(CRMTEXT_URL=url).crmtext_url == url
+
+
+def test_the_demo_key_works_with_a_crm_text_on_this_machine_only() -> None:
+    local = faults(GATEWAY_API_KEYS=DEMO, CRMTEXT_URL="http://localhost:8001/")
+    real = faults(GATEWAY_API_KEYS=f"a:{A} {DEMO}", CRMTEXT_URL="https://crm.example.com/")
+
+    assert local == ()
+    assert real == (
+        "GATEWAY_API_KEYS: the README's demo key is public, so it is for the sandbox only; "
+        "make a key of your own with 'python -m gateway make-key NAME'",
+    )
+
+
+def test_sqlite_is_refused_where_the_disk_does_not_last() -> None:
+    assert faults(DYNO="web.1", DATABASE_URL="postgres://host/db") == ()
+    assert faults(DYNO="web.1") == (
+        "DATABASE_URL: SQLite loses every opt-out here, since a dyno's disk does not last; "
+        "add a Postgres database (heroku addons:create heroku-postgresql)",
+    )
+
+
+def test_a_store_is_found_by_its_keyword() -> None:
+    settings = make_settings()
+
+    assert settings.store("BURGER") == settings.stores[1]
+    assert settings.store("TACOS") is None
+
+
+@pytest.mark.parametrize(
+    ("auth_string", "secrets"),
+    [
+        ("shopuser:pa:ss:PIZZA", ("shopuser:pa:ss:PIZZA", "pa:ss", "shopuser")),
+        ("joe:pass:PIZZA", ("joe:pass:PIZZA", "pass")),
+    ],
+)
+def test_a_stores_secrets_are_all_that_must_not_be_shown(
+    auth_string: str, secrets: tuple[str, ...]
+) -> None:
+    assert Store("PIZZA", auth_string).secrets == secrets
