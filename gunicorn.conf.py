@@ -1,5 +1,6 @@
 """How gunicorn serves the gateway; each value with its reason. Read by ``gunicorn wsgi:app``."""
 
+import gc
 import os
 import shutil
 import sys
@@ -46,6 +47,12 @@ def child_exit(server, worker):
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(worker.pid)
+
+
+def when_ready(server):
+    # The collector would write to what was preloaded, and so copy it for each process.
+    gc.collect()
+    gc.freeze()
 
 
 def on_exit(server):

@@ -18,7 +18,8 @@ from gateway.delivery import Delivery, open_crmtext, open_ledger
 from gateway.errors import ErrorCode, GatewayError, LedgerUnavailable
 from gateway.ledger import Ledger, Summary
 from gateway.logs import configuration
-from gateway.migrations import is_current, upgrade
+from gateway.migrations import is_current
+from gateway.migrations.upgrade import upgrade
 from gateway.saved_delivery import read_saved_delivery
 from gateway.settings import ApiKey, Settings
 from gateway.webhook_setup import Step, describe, judge

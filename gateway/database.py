@@ -8,15 +8,19 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 # Transactions are short and none is open while CRM Text is asked, so a few connections serve many
 # threads; a small Postgres plan allows 20 in all.
 _POOL_SIZE = 6
-_BUSY_SECONDS = 5
+BUSY_SECONDS = 5
+_PAUSE_SECONDS = 0.001
 # A process that stops in the middle of a transaction must not hold up all others for good.
 _POSTGRES_OPTIONS = (
-    "-c lock_timeout=5s -c statement_timeout=15s -c idle_in_transaction_session_timeout=10s"
+    "-c lock_timeout=5s -c statement_timeout=15s -c idle_in_transaction_session_timeout=10s "
+    # A plan made while the queue was short scans the whole table when it is long.
+    "-c plan_cache_mode=force_custom_plan"
 )
 # A server that is cut off says nothing: without these, a connection to it hangs for hours.
 _POSTGRES_SIGNS_OF_LIFE = {
@@ -34,10 +38,10 @@ def create_ledger_engine(url: URL) -> Engine:
         url,
         pool_size=_POOL_SIZE,
         max_overflow=0,
-        pool_timeout=_BUSY_SECONDS,
+        pool_timeout=BUSY_SECONDS,
         pool_pre_ping=not is_sqlite,
         hide_parameters=True,  # they are phone numbers, and errors are logged
-        connect_args={"timeout": _BUSY_SECONDS} if is_sqlite else _postgres_arguments(url),
+        connect_args={"timeout": BUSY_SECONDS} if is_sqlite else _postgres_arguments(url),
     )
     if is_sqlite:
         event.listen(engine, "connect", _open_sqlite)
@@ -56,7 +60,7 @@ def reading(engine: Engine) -> Iterator[Connection]:
 
 def _postgres_arguments(url: URL) -> dict[str, object]:
     arguments: dict[str, object] = {
-        "connect_timeout": _BUSY_SECONDS,
+        "connect_timeout": BUSY_SECONDS,
         "options": _POSTGRES_OPTIONS,
         **_POSTGRES_SIGNS_OF_LIFE,
     }
@@ -65,26 +69,38 @@ def _postgres_arguments(url: URL) -> dict[str, object]:
 
 def _open_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
-    _use_wal(connection)
+    # The one thing that SQLite itself does not wait for: two that open a new file at once.
+    _wait_while_busy(connection, "PRAGMA journal_mode=WAL")
     for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _use_wal(connection: sqlite3.Connection) -> None:
-    # The one thing that SQLite does not wait for: two that open a new file at once would collide.
-    ends_at = time.monotonic() + _BUSY_SECONDS
+def _begin_sqlite(connection: Connection) -> None:
+    if connection.get_execution_options().get("is_reading"):
+        connection.exec_driver_sql("BEGIN")
+        return
+    raw = connection.connection.driver_connection
+    if not isinstance(raw, sqlite3.Connection):
+        raise TypeError("this is for SQLite")
+    try:
+        raw.execute("PRAGMA busy_timeout=0")
+        # A write lock taken late can fail where one taken at once would wait.
+        _wait_while_busy(raw, "BEGIN IMMEDIATE")
+        raw.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+    except sqlite3.OperationalError as error:
+        raise OperationalError("BEGIN IMMEDIATE", None, error) from error
+
+
+def _wait_while_busy(connection: sqlite3.Connection, statement: str) -> None:
+    """Runs it as soon as the database is free. SQLite's own waiting sleeps up to 100 ms a time."""
+    ends_at = time.monotonic() + BUSY_SECONDS
     while True:
         try:
-            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(statement)
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends_at:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() > ends_at:
                 raise
-            time.sleep(0.01)
+            time.sleep(_PAUSE_SECONDS)
         else:
             return
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    # A write lock taken late can fail where one taken at once would wait.
-    is_reading = connection.get_execution_options().get("is_reading")
-    connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")

@@ -136,6 +136,14 @@ class _HttpConnection(HTTPConnection):
 class _HttpsConnection(HTTPSConnection):
     response_class = _DeadlineResponse
 
+    def _new_conn(self) -> socket.socket:
+        """Connects; what is left of the budget is the TLS handshake's."""
+        began_at = time.monotonic()
+        sock = super()._new_conn()
+        left = (sock.gettimeout() or 0) - (time.monotonic() - began_at)
+        sock.settimeout(max(left, 0.001))
+        return sock
+
 
 class _HttpPool(HTTPConnectionPool):
     ConnectionCls = _HttpConnection

@@ -103,22 +103,44 @@ class Delivery:
             if not has_place:
                 return self._ledger.accept([(request, receipt)])[0]
             ends_at = time.monotonic() + wait_seconds
+            recorded = self._begin_call(request, receipt, wait_seconds)
+            return replace(recorded, opt_out=self._watch(recorded.opt_out, ends_at))
+
+    def _begin_call(
+        self, request: OptOutRequest, receipt: Receipt | None, wait_seconds: float
+    ) -> Recorded:
+        """Takes over the delivery, and makes its first attempt in a thread of its own.
+
+        That has a place of its own too: the call may outlast the request that waits for it.
+        """
+        if not self._waiting.acquire(blocking=False):
+            return self._ledger.accept([(request, receipt)])[0]
+        thread = None
+        try:
+            patience = min(wait_seconds, _CALLERS_PATIENCE_SECONDS)
             recorded = self._ledger.begin(
-                request,
-                receipt,
-                patience_seconds=min(wait_seconds, _CALLERS_PATIENCE_SECONDS),
-                in_background=True,
+                request, receipt, patience_seconds=patience, in_background=True
             )
             if recorded.claim:
                 # If the process ends first, the claim's lease ends too, and the worker delivers.
                 # Its log lines are of this request.
-                run = copy_context().run
-                attempt = threading.Thread(
-                    target=run, args=[self.attempt, recorded.claim], daemon=True
-                )
-                attempt.start()
-                attempt.join(wait_seconds)
-            return replace(recorded, opt_out=self._watch(recorded.opt_out, ends_at))
+                arguments = [self._attempt_and_leave, recorded.claim]
+                thread = threading.Thread(target=copy_context().run, args=arguments, daemon=True)
+                thread.start()
+        finally:
+            if thread is None:
+                self._waiting.release()
+        if thread:
+            thread.join(wait_seconds)
+        return recorded
+
+    def _attempt_and_leave(self, claim: Claim) -> None:
+        try:
+            self.attempt(claim)
+        except LedgerUnavailable as error:
+            _log.warning("a turn could not be taken", extra={"why": error.detail})
+        finally:
+            self._waiting.release()
 
     def accept_all(self, entries: Sequence[tuple[OptOutRequest, Receipt]]) -> list[Recorded]:
         """Takes over the delivery of all of them. Raises LedgerUnavailable: none is accepted."""

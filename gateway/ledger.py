@@ -11,6 +11,7 @@ nothing of that call is stored.
 
 import logging
 import secrets
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from gateway.database import create_ledger_engine, reading
+from gateway.database import BUSY_SECONDS, create_ledger_engine, reading
 from gateway.errors import ErrorCode, GatewayError, LedgerUnavailable
 from gateway.ledger_rows import (
     LedgerRow,
@@ -155,6 +156,7 @@ class Ledger:
         # A little slower than the rate, so that no second ever sees one call more than allowed.
         self._spacing = timedelta(seconds=1.05 / calls_per_second if calls_per_second else 0)
         self._delivery_time = timedelta(days=delivery_days)
+        self._writer = threading.Lock()
         self._on_postgres = self.engine.dialect.name == "postgresql"
         self._upsert = postgresql.insert if self._on_postgres else sqlite.insert
 
@@ -359,8 +361,21 @@ class Ledger:
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Connection, datetime]]:
-        with _translated(), self.engine.begin() as connection:
+        with _translated(), self._place_to_write(), self.engine.begin() as connection:
             yield connection, self._now(connection)
+
+    @contextmanager
+    def _place_to_write(self) -> Iterator[None]:
+        """On SQLite, one thread of a process at a time: they would wait for each other anyway."""
+        if self._on_postgres:
+            yield
+            return
+        if not self._writer.acquire(timeout=BUSY_SECONDS):
+            raise LedgerUnavailable("The ledger is locked; nothing was accepted.")
+        try:
+            yield
+        finally:
+            self._writer.release()
 
     @contextmanager
     def _reading(self) -> Iterator[Connection]:

@@ -28,13 +28,20 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": mask_phone_numbers(record.getMessage()),
+            "message": _message(record),
             "request_id": request_id.get(),
         }
         line |= {name: text for name, text in vars(record).items() if name not in _STANDARD}
         if record.exc_info:
             line["exception"] = mask_phone_numbers(self.formatException(record.exc_info))
         return json.dumps(line, default=str)
+
+
+def _message(record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    # Where gunicorn tells of its own life, a port and a process id look like a number together.
+    tells_of_itself = record.name == "gunicorn.error" and record.levelno == logging.INFO
+    return text if tells_of_itself else mask_phone_numbers(text)
 
 
 class WithoutRequests(logging.Filter):

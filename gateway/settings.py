@@ -239,7 +239,7 @@ def _database_url(text: str) -> URL:
     except (ArgumentError, ValueError):
         raise ConfigurationError(["must be like sqlite:///file.db or postgres://…"]) from None
     if url.drivername == "sqlite":
-        if url.database in (None, "", ":memory:"):
+        if url.database in (None, "", ":memory:") or str(url.database).startswith("file:"):
             raise ConfigurationError(["must name a file: all processes share the ledger"])
         return url
     if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):

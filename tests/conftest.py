@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from gateway.app import Gateway, create_app
 from gateway.delivery import open_ledger
-from gateway.migrations import upgrade
+from gateway.migrations.upgrade import upgrade
 from gateway.settings import Settings
 from tests.factories import make_settings
 from tests.fake_crmtext import FakeCrmText

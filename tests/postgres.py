@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from gateway.delivery import open_ledger
-from gateway.migrations import upgrade
+from gateway.migrations.upgrade import upgrade
 from tests.factories import free_port, make_settings
 
 _BINARIES = Path("/usr/lib/postgresql/15/bin")

@@ -1087,7 +1087,7 @@ class TestALedgerThatIsAway:
     def test_means_the_same_locked(
         self, settings: Settings, crmtext: FakeCrmText, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(gateway.database, "_BUSY_SECONDS", 0.1)
+        monkeypatch.setattr(gateway.database, "BUSY_SECONDS", 0.1)
         client = create_app(settings).test_client()
         with sqlite3.connect(str(settings.database_url.database), isolation_level=None) as other:
             other.execute("BEGIN IMMEDIATE")

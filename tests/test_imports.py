@@ -42,6 +42,7 @@ LAYERS = (
         "gateway.ledger_rows",
         "gateway.ledger",
         "gateway.migrations",
+        "gateway.migrations.upgrade",
         "gateway.migrations.env",
         "gateway.migrations.versions.0001_ledger",
     },

@@ -21,17 +21,20 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, insert, select, text, update
 
+from gateway import migrations
 from gateway.delivery import delay_seconds, settled
 from gateway.errors import CrmTextWords, ErrorCode, GatewayError, LedgerUnavailable
 from gateway.ledger import Claim, Criteria, Ledger, Receipt
 from gateway.ledger_tables import attempts, clock, metadata, opt_outs
-from gateway.migrations import is_current, upgrade
+from gateway.migrations import VERSIONS, is_current
+from gateway.migrations.upgrade import upgrade
 from gateway.opt_out import Attempt, Customer, OptOut, OptOutRequest, Outcome, Status, Trouble
 from tests.factories import NUMBER, free_port, make_opt_out_request
 from tests.ledgers import accepted, at_once, found, let_pass, make_ledger, rows_in
 from tests.postgres import (  # noqa: F401, the first two are fixtures
     Postgres,
     database_url,
+    new_postgres_ledger,
     postgres,
     running_postgres,
 )
@@ -793,7 +796,7 @@ def test_the_summary_counts_and_shows_how_long_somebody_has_waited(ledger: Ledge
         ("opted_out", "api:billing"): 1,
         ("pending", "webhook:shop"): 1,
     }
-    assert dict(summary.attempts) == {"opted_out": 1, "": 1}
+    assert dict(summary.attempts) == {"opted_out": 1, None: 1}
     assert summary.pending == 1
     assert 300 <= summary.oldest_pending_seconds < 330
     assert summary.worker_seen_at is not None
@@ -985,17 +988,14 @@ def test_a_postgres_that_stops_and_starts_again_is_used_again_at_once(
     ledger.engine.dispose()
 
 
-def test_a_connection_that_dies_in_the_middle_of_a_transaction_is_ledger_unavailable(
-    database_url: str,  # noqa: F811
-) -> None:
-    if database_url.startswith("sqlite"):
-        pytest.skip("SQLite has no connections that could be lost")
-    ledger = make_ledger(database_url)
+def test_a_connection_that_dies_in_the_middle_of_a_transaction_is_ledger_unavailable() -> None:
+    url = new_postgres_ledger()
+    ledger = make_ledger(url)
     accepted(ledger)
     killed = threading.Event()
 
     def kill() -> None:
-        name = database_url.rpartition("/")[2]
+        name = url.rpartition("/")[2]
         running_postgres().execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "  # noqa: S608
             f"WHERE datname = '{name}' AND wait_event_type = 'Lock'"
@@ -1012,9 +1012,8 @@ def test_a_connection_that_dies_in_the_middle_of_a_transaction_is_ledger_unavail
     ledger.engine.dispose()
 
 
-def test_a_postgres_that_is_cut_off_is_noticed_in_seconds(ledger: Ledger) -> None:
-    if ledger.engine.dialect.name == "sqlite":
-        pytest.skip("SQLite is a file")
+def test_a_postgres_that_is_cut_off_is_noticed_in_seconds() -> None:
+    ledger = make_ledger(new_postgres_ledger())
     with ledger.engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert driver is not None
@@ -1027,6 +1026,7 @@ def test_a_postgres_that_is_cut_off_is_noticed_in_seconds(ledger: Ledger) -> Non
     idle, interval, probes = options
     assert idle + interval * probes <= 30
     assert 0 < unacknowledged <= 30_000
+    ledger.engine.dispose()
 
 
 def test_more_threads_than_connections_wait_for_one_instead_of_failing(ledger: Ledger) -> None:
@@ -1045,12 +1045,10 @@ def test_a_row_that_cannot_be_read_does_not_stop_the_others(ledger: Ledger) -> N
     assert len(ledger.attempts_of(poisoned)) == 1
 
 
-def test_a_repeat_does_not_overtake_the_worker_that_has_just_been_given_its_opt_out(
-    database_url: str,  # noqa: F811
-) -> None:
-    if database_url.startswith("sqlite"):
-        pytest.skip("SQLite's writers come one after the other")
-    ledger = make_ledger(database_url)
+def test_a_repeat_does_not_overtake_the_worker_that_has_just_been_given_its_opt_out() -> None:
+    """On Postgres only: SQLite's writers come one after the other."""
+    url = new_postgres_ledger()
+    ledger = make_ledger(url)
     receipt = Receipt("key", "body")
     claim = begun(ledger, receipt)
     settle(ledger, claim, TIMED_OUT)
@@ -1063,7 +1061,7 @@ def test_a_repeat_does_not_overtake_the_worker_that_has_just_been_given_its_opt_
             beginning = pool.submit(
                 ledger.begin, request, receipt, patience_seconds=2, in_background=False
             )
-            _wait_for_a_lock(database_url)
+            _wait_for_a_lock(url)
         recorded = beginning.result(10)
     assert (recorded.claim, recorded.is_repeat) == (None, True)
     ledger.engine.dispose()
@@ -1095,6 +1093,11 @@ def test_the_migrated_tables_are_those_that_the_ledger_works_with(ledger: Ledger
     with ledger.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_the_versions_that_a_release_knows_are_its_migrations() -> None:
+    folder = Path(migrations.__file__).parent / "versions"
+    assert [file.name.split("_")[0] for file in sorted(folder.glob("0*.py"))] == list(VERSIONS)
 
 
 def test_upgrading_twice_is_upgrading_once(new_database: str) -> None:

@@ -17,7 +17,7 @@ from gateway.crmtext import CrmText
 from gateway.delivery import Delivery, open_crmtext
 from gateway.ledger import Ledger
 from gateway.ledger_tables import opt_outs
-from gateway.migrations import upgrade
+from gateway.migrations.upgrade import upgrade
 from gateway.opt_out import Outcome, Status
 from gateway.settings import Settings
 from gateway.worker import THREADS, Worker

@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from gateway.migrations import upgrade
+from gateway.migrations.upgrade import upgrade
 from tests.drills.load import Load, Report, reckon
 from tests.factories import make_environment, serve
 from tests.fake_crmtext import FakeCrmText, Reply, xml

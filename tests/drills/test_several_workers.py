@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -100,6 +101,7 @@ def attempted(folder: Path, name: str) -> list[dict[str, object]]:
 def _freeze(process: subprocess.Popen[bytes], ledger: Ledger) -> None:
     """Stops the process, but not in a moment in which it holds SQLite's only lock."""
     while True:
+        time.sleep(0.1)
         process.send_signal(signal.SIGSTOP)
         try:
             ledger.retry("nobody's")
