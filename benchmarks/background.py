@@ -13,7 +13,8 @@ from benchmarks.figures import OPT_OUT, Figure, answered, compare, gateways
 from benchmarks.load import Load
 from benchmarks.processes import LATER, NOW, WEBHOOK, Bench
 from gateway.delivery import open_ledger, settled
-from gateway.ledger import Criteria, Ledger
+from gateway.ledger import Ledger
+from gateway.ledger_reading import Criteria
 from gateway.ledger_tables import attempts, opt_outs
 from gateway.opt_out import Outcome, Status
 from gateway.settings import Settings

@@ -41,7 +41,7 @@ class Running:
         """Milliseconds of user and system time so far, those of ended children included."""
         ticks = 0
         for pid in self._tree():
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 after_name = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 ticks += sum(map(int, after_name[11:15]))
         return ticks * 1000 / _TICKS
@@ -57,7 +57,7 @@ class Running:
     def _tree(self) -> list[int]:
         found = [self._pid]
         for pid in found:  # grows while it is walked
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 for task in Path(f"/proc/{pid}/task").iterdir():
                     found += map(int, (task / "children").read_text().split())
         return found

@@ -12,7 +12,8 @@ from marshmallow import Schema, ValidationError
 from gateway.cursors import Cursors
 from gateway.delivery import Delivery
 from gateway.errors import ErrorCode, GatewayError
-from gateway.ledger import Criteria, Ledger, Receipt, Recorded
+from gateway.ledger import Ledger, Receipt, Recorded
+from gateway.ledger_reading import Criteria
 from gateway.logs import request_id
 from gateway.opt_out import OptOut, OptOutRequest, Status
 from gateway.problems import problem

@@ -16,7 +16,8 @@ from threading import Thread
 
 from gateway.delivery import Delivery, open_crmtext, open_ledger
 from gateway.errors import ErrorCode, GatewayError, LedgerUnavailable
-from gateway.ledger import Ledger, Summary
+from gateway.ledger import Ledger
+from gateway.ledger_reading import Summary
 from gateway.logs import configuration
 from gateway.migrations import is_current
 from gateway.migrations.upgrade import upgrade

@@ -62,6 +62,8 @@ def _postgres_arguments(url: URL) -> dict[str, object]:
     arguments: dict[str, object] = {
         "connect_timeout": BUSY_SECONDS,
         "options": _POSTGRES_OPTIONS,
+        # In a database without an encoding (SQL_ASCII) texts would come back as bytes.
+        "client_encoding": "utf8",
         **_POSTGRES_SIGNS_OF_LIFE,
     }
     return {name: value for name, value in arguments.items() if name not in url.query}

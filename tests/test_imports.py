@@ -40,6 +40,7 @@ LAYERS = (
         "gateway.database",
         "gateway.ledger_tables",
         "gateway.ledger_rows",
+        "gateway.ledger_reading",
         "gateway.ledger",
         "gateway.migrations",
         "gateway.migrations.upgrade",

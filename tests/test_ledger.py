@@ -24,7 +24,8 @@ from sqlalchemy import func, insert, select, text, update
 from gateway import migrations
 from gateway.delivery import delay_seconds, settled
 from gateway.errors import CrmTextWords, ErrorCode, GatewayError, LedgerUnavailable
-from gateway.ledger import Claim, Criteria, Ledger, Receipt
+from gateway.ledger import Claim, Ledger, Receipt
+from gateway.ledger_reading import Criteria
 from gateway.ledger_tables import attempts, clock, metadata, opt_outs
 from gateway.migrations import VERSIONS, is_current
 from gateway.migrations.upgrade import upgrade

@@ -20,7 +20,7 @@ from werkzeug.test import TestResponse
 from gateway.app import create_app
 from gateway.delivery import open_ledger
 from gateway.errors import ErrorCode
-from gateway.ledger import Criteria
+from gateway.ledger_reading import Criteria
 from gateway.opt_out import OptOut, Status
 from gateway.settings import Settings
 from gateway.webhook_config import read_recipes
