@@ -26,6 +26,10 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     try:
         exit_code: int = options.run(options, os.environ)
+        sys.stdout.flush()
+    except BrokenPipeError:  # as of "… | head": whoever reads this has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except ConfigurationError as error:
         print(error, file=sys.stderr)
         return 1

@@ -77,6 +77,8 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
             recorded = delivery.accept(wish, receipt, wait_seconds=prefer.wait_seconds)
         else:
             recorded = delivery.opt_out_now(wish, receipt)
+        if not g.caller.may_act_on(recorded.opt_out.store):  # another key of the same name made it
+            raise _no_such_opt_out()
         return _answer(recorded, prefer)
 
     @api.get("/<uuid:opt_out_id>")
@@ -162,8 +164,13 @@ def _receipt(caller: ApiKey, body: bytes) -> Receipt | None:
 def _visible(ledger: Ledger, opt_out_id: UUID) -> OptOut:
     opt_out = ledger.find(str(opt_out_id))
     if opt_out is None or not g.caller.may_act_on(opt_out.store):
-        raise GatewayError(ErrorCode.NOT_FOUND, "There is no opt-out with this id.")
+        raise _no_such_opt_out()
     return opt_out
+
+
+def _no_such_opt_out() -> GatewayError:
+    what = "There is no such opt-out, or the API key may not see it."
+    return GatewayError(ErrorCode.NOT_FOUND, what)
 
 
 def _answer(recorded: Recorded, prefer: Preference) -> Response:

@@ -125,7 +125,7 @@ def _contradiction(http_status: int, answer: _Answer, phone_number: str) -> str 
 
 
 def _code_of(status: int) -> ErrorCode | None:
-    return ErrorCode.CRMTEXT_UNAVAILABLE if status >= 500 else _STATUS_CODES.get(status)
+    return ErrorCode.CRMTEXT_UNAVAILABLE if 500 <= status < 600 else _STATUS_CODES.get(status)
 
 
 class _Expat:

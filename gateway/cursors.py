@@ -22,7 +22,7 @@ class Cursors:
     def write(self, last: OptOut, search: Mapping[str, object]) -> str:
         """The cursor of the page after ``last``, good for the same search only."""
         place = json.dumps([last.created_at.isoformat(), last.id]).encode()
-        return base64.urlsafe_b64encode(self._mac(place, search) + place).decode().rstrip("=")
+        return _encoded(self._mac(place, search) + place)
 
     def read(self, cursor: str, search: Mapping[str, object]) -> tuple[datetime, str]:
         """Raises GatewayError (invalid_request) for a cursor that was not given for this search."""
@@ -30,6 +30,8 @@ class Cursors:
             text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars="-_", validate=True)
         except ValueError:
             raise _invalid() from None
+        if _encoded(text) != cursor:
+            raise _invalid()
         mac, place = text[:_MAC_BYTES], text[_MAC_BYTES:]
         if not hmac.compare_digest(mac, self._mac(place, search)):
             raise _invalid()
@@ -39,6 +41,10 @@ class Cursors:
     def _mac(self, place: bytes, search: Mapping[str, object]) -> bytes:
         meant = json.dumps(search, default=str, sort_keys=True).encode()
         return hmac.digest(self._secret, place + b"\n" + meant, hashlib.sha256)[:_MAC_BYTES]
+
+
+def _encoded(text: bytes) -> str:
+    return base64.urlsafe_b64encode(text).decode().rstrip("=")
 
 
 def _invalid() -> GatewayError:

@@ -20,6 +20,8 @@ from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import Timeout
 
+from gateway.errors import ConfigurationError
+
 # A connection that a firewall has forgotten would swallow the next call: notice it while it idles.
 _KEEPALIVE = [
     (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
@@ -159,6 +161,9 @@ _POOLS = {"http": _HttpPool, "https": _HttpsPool}
 def _tls_context(ca_bundle: object) -> ssl.SSLContext:
     """Trusts the file or folder that REQUESTS_CA_BUNDLE names, else certifi's bundle."""
     path = ca_bundle if isinstance(ca_bundle, str) else certifi.where()
-    if os.path.isdir(path):
-        return ssl.create_default_context(capath=path)
-    return ssl.create_default_context(cafile=path)
+    try:
+        if os.path.isdir(path):
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except OSError:  # ssl.SSLError is one
+        raise ConfigurationError([f"REQUESTS_CA_BUNDLE: cannot be read: {path}"]) from None

@@ -22,6 +22,7 @@ from types import SimpleNamespace
 
 from sqlalchemy import (
     Connection,
+    Executable,
     and_,
     bindparam,
     func,
@@ -45,7 +46,7 @@ from gateway.ledger_rows import (
     settled,
     words_columns,
 )
-from gateway.ledger_tables import attempts, clock, opt_outs, receipts
+from gateway.ledger_tables import UtcTime, attempts, clock, opt_outs, receipts
 from gateway.opt_out import OptOut, OptOutRequest, Outcome, Status, Trouble
 
 # No turn is ever given further ahead; one that is was given before a clock was put back.
@@ -116,7 +117,9 @@ class Ledger(LedgerReader):
         self._spacing = timedelta(seconds=1.05 / calls_per_second if calls_per_second else 0)
         self._delivery_time = timedelta(days=delivery_days)
         self._writer = threading.Lock()
-        self._upsert = postgresql.insert if self._on_postgres else sqlite.insert
+        self._take_receipt = _take_receipt(
+            postgresql.insert(receipts) if self._on_postgres else sqlite.insert(receipts)
+        )
 
     def accept(self, entries: Sequence[tuple[OptOutRequest, Receipt | None]]) -> list[Recorded]:
         """Takes over the delivery of all of them, or of none; unusable ones become rejected.
@@ -291,16 +294,15 @@ class Ledger(LedgerReader):
         """The opt-out that this receipt was first given for; None if it is given now."""
         if receipt is None:
             return None
-        values = {
-            "fingerprint": receipt.fingerprint,
-            "opt_out_id": opt_out_id,
-            "expires_at": receipt.valid_for and now + receipt.valid_for,
-        }
-        statement = self._upsert(receipts).values(key=receipt.key, **values)
         is_new = connection.scalar(
-            statement.on_conflict_do_update(
-                index_elements=["key"], set_=values, where=receipts.c.expires_at <= now
-            ).returning(receipts.c.opt_out_id)
+            self._take_receipt,
+            {
+                "key": receipt.key,
+                "fingerprint": receipt.fingerprint,
+                "opt_out_id": opt_out_id,
+                "expires_at": receipt.valid_for and now + receipt.valid_for,
+                "moment": now,
+            },
         )
         if is_new:
             return None
@@ -391,6 +393,15 @@ _SETTLE = update(opt_outs).where(
 )
 _INSERT_ATTEMPTS = insert(attempts).returning(attempts.c.opt_out_id, attempts.c.id)
 _END_ATTEMPT = update(attempts).where(attempts.c.id == bindparam("row"))
+
+
+def _take_receipt(new: postgresql.Insert | sqlite.Insert) -> Executable:
+    """Gives back the opt-out's id if nobody has this receipt, or if it has expired."""
+    columns = {name: new.excluded[name] for name in ("fingerprint", "opt_out_id", "expires_at")}
+    has_expired = receipts.c.expires_at <= bindparam("moment", type_=UtcTime)
+    return new.on_conflict_do_update(
+        index_elements=["key"], set_=columns, where=has_expired
+    ).returning(receipts.c.opt_out_id)
 
 
 def _insert(connection: Connection, values: Values) -> LedgerRow:

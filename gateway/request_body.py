@@ -1,15 +1,20 @@
 """Request bodies: refused by type and by size before they are read, and never decompressed."""
 
+from contextlib import suppress
+
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from gateway.errors import ErrorCode, GatewayError
 
+_MOST_DISCARDED = 8 * 1024 * 1024
+_AT_ONCE = 64 * 1024
+
 
 def read_body(*, limit: int, is_form: bool = False, may_lack_type: bool = False) -> bytes:
     """The body of the current request, of at most ``limit`` bytes.
 
-    Raises GatewayError (unsupported_media_type, payload_too_large).
+    Raises GatewayError (unsupported_media_type, payload_too_large, invalid_request).
     """
     if request.headers.get("Content-Encoding"):
         raise _unsupported("Send the body without a Content-Encoding.")
@@ -20,9 +25,15 @@ def read_body(*, limit: int, is_form: bool = False, may_lack_type: bool = False)
     try:
         body = request.get_data(cache=False)
     except RequestEntityTooLarge:
+        _discard_the_rest()
         raise _too_large(limit) from None
+    except Exception:  # each server has its own for a body that is no HTTP
+        raise _cut_short() from None
     if len(body) > limit:
+        _discard_the_rest()
         raise _too_large(limit)
+    if len(body) < (request.content_length or 0):
+        raise _cut_short()
     return body
 
 
@@ -31,6 +42,21 @@ def _check_type(*, is_form: bool) -> None:
         raise _unsupported("Send 'Content-Type: application/x-www-form-urlencoded'.")
     if not is_form and not request.is_json:
         raise _unsupported("Send 'Content-Type: application/json'.")
+
+
+def _discard_the_rest() -> None:
+    """A client that is still sending when the connection closes never reads its answer."""
+    if "Expect" in request.headers:  # it sends nothing before it is told to
+        return
+    with suppress(Exception):  # it is not taken anyway, whatever is wrong with it
+        for _ in range(_MOST_DISCARDED // _AT_ONCE):
+            if not request.environ["wsgi.input"].read(_AT_ONCE):
+                return
+
+
+def _cut_short() -> GatewayError:
+    what = "The body ended early, or is not sent as HTTP/1.1 says (Content-Length or chunks)."
+    return GatewayError(ErrorCode.INVALID_REQUEST, what)
 
 
 def _too_large(limit: int) -> GatewayError:

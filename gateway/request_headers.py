@@ -4,9 +4,11 @@ import re
 from dataclasses import dataclass
 
 from gateway.errors import ErrorCode, GatewayError
+from gateway.phone_number import US_NUMBER
 
 _LONGEST_WAIT_SECONDS = 15
 _LONGEST_KEY = 255
+_LONGEST_PREFER = 500
 _REQUEST_ID = re.compile(r"[A-Za-z0-9\-_.:]{1,128}")
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 # RFC 7240: a preference is a token, perhaps with a value; parameters follow semicolons.
@@ -29,6 +31,8 @@ def read_prefer(header: str) -> Preference:
 
     Waiting is meant only together with respond-async, and is cut to 15 seconds.
     """
+    if len(header) > _LONGEST_PREFER:  # reading it takes the square of its length
+        return Preference(respond_async=False, wait_seconds=0)
     found: dict[str, str] = {}
     for text in _PREFERENCES.findall(header):
         match = _PREFERENCE.fullmatch(text)
@@ -67,4 +71,5 @@ def read_bearer(header: str) -> str | None:
 
 
 def is_sound_request_id(text: str) -> bool:
-    return _REQUEST_ID.fullmatch(text) is not None
+    """Whether it may stand in log lines, where a phone number must not."""
+    return bool(_REQUEST_ID.fullmatch(text)) and not US_NUMBER.fullmatch(text)

@@ -139,10 +139,16 @@ class _Variables:
     def read(self, name: str, parse: Callable[[str], T], default: str) -> T:
         """The parsed variable; the default's value where it is unset, empty or faulty."""
         try:
-            return parse(self._environ.get(name, "").strip() or default)
+            return parse(self._text(name) or default)
         except ConfigurationError as error:
             self.faults += [f"{name}: {fault}" for fault in error.faults]
             return parse(default)
+
+    def _text(self, name: str) -> str:
+        text = self._environ.get(name, "").strip()
+        if re.search("[\ud800-\udfff]", text):  # how Python shows other bytes
+            raise ConfigurationError(["is not UTF-8"])
+        return text
 
 
 def _stores(text: str) -> tuple[Store, ...]:
@@ -239,6 +245,8 @@ def _database_url(text: str) -> URL:
     except (ArgumentError, ValueError):
         raise ConfigurationError(["must be like sqlite:///file.db or postgres://…"]) from None
     if url.drivername == "sqlite":
+        if url.query:
+            raise ConfigurationError(["must not have options behind the file's name"])
         if url.database in (None, "", ":memory:") or str(url.database).startswith("file:"):
             raise ConfigurationError(["must name a file: all processes share the ledger"])
         return url

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from gateway.app import Gateway, create_app
 from gateway.settings import Settings
-from tests.factories import BEARER, BURGER_BEARER, NUMBER, make_settings
+from tests.factories import BEARER, BURGER_BEARER, NUMBER, make_settings, sha256
 from tests.fake_crmtext import FakeCrmText, Reply, xml
 from tests.test_api import (
     ADDRESS,
@@ -372,7 +372,7 @@ class TestReadingBack:
             ):
                 assert refusal(answer) == {
                     "code": "not_found",
-                    "detail": "There is no opt-out with this id.",
+                    "detail": "There is no such opt-out, or the API key may not see it.",
                 }
         assert ok(client.get(f"{ADDRESS}/{burger}", headers=BURGER_BEARER))["store"] == "BURGER"
 
@@ -655,3 +655,21 @@ def test_the_outcome_is_told_even_if_the_ledger_is_gone_by_then(
     assert steady(ok(answer)) == RESOURCE
     assert {name: answer.headers.get(name) for name in SECURITY} == SECURITY
     assert read(client, answer)["status"] == "pending"
+
+
+def test_a_repeat_with_another_key_of_the_same_name_shows_no_other_stores_opt_out(
+    settings: Settings, crmtext: FakeCrmText
+) -> None:
+    keys = f"shop:{sha256('one')}:PIZZA shop:{sha256('two')}:BURGER"
+    url = settings.database_url.render_as_string(hide_password=False)
+    own = make_settings(CRMTEXT_URL=crmtext.url, DATABASE_URL=url, GATEWAY_API_KEYS=keys)
+    client = create_app(own).test_client()
+
+    def ask(key: str) -> TestResponse:
+        headers = {"Authorization": f"Bearer {key}", "Idempotency-Key": "same"}
+        return client.post(ADDRESS, json=BODY, headers=headers)
+
+    assert ask("one").status_code == 200
+    answer = ask("two")
+    assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
+    assert NUMBER not in answer.text

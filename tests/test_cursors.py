@@ -96,3 +96,8 @@ def test_a_cursor_made_with_another_secret_is_refused() -> None:
 @given(st.text(max_size=200))
 def test_no_other_text_is_taken(text: str) -> None:
     assert read(text) == REFUSED
+
+
+def test_a_cursor_in_another_spelling_is_refused() -> None:
+    with pytest.raises(GatewayError):
+        CURSORS.read(CURSORS.write(LAST, SEARCH) + "=", SEARCH)

@@ -126,7 +126,8 @@ def test_others_need_a_key(environ: Mapping[str, str], client: FlaskClient) -> N
     "header",
     [
         *["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP"],
-        *["Via", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP"],
+        *["Via", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP", "X-Forwarded-Port"],
+        *["X-Original-Forwarded-For", "X-Cluster-Client-IP", "X-Forwarded", "Fly-Client-IP"],
     ],
 )
 @pytest.mark.parametrize("text", ["127.0.0.1", "for=127.0.0.1", ""])
@@ -136,6 +137,12 @@ def test_what_came_through_a_proxy_is_not_from_this_machine(
     assert client.get("/metrics", headers={header: text}).status_code == 401
     spoofed = client.get("/metrics", headers={header: text}, environ_base=ELSEWHERE)
     assert spoofed.status_code == 401
+
+
+def test_an_accept_header_of_no_sense_is_answered_all_the_same(client: FlaskClient) -> None:
+    for version in ("zz", "1.x.0", ""):
+        accept = f"application/openmetrics-text;version={version}"
+        assert client.get("/metrics", headers={"Accept": accept}).status_code == 200
 
 
 def test_a_key_bound_to_a_store_may_not_scrape(client: FlaskClient) -> None:

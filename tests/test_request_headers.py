@@ -12,6 +12,7 @@ from gateway.request_headers import (
     read_idempotency_key,
     read_prefer,
 )
+from tests.factories import NUMBER
 
 NOW = Preference(respond_async=False, wait_seconds=0)
 
@@ -157,7 +158,28 @@ def test_a_sound_request_id_is_kept(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x" * 129, "a b", "a,b", "a\n", "a/b", '"a"', "é", "a\r\nX: y", "<script>", "٣"]
+    "text",
+    [
+        "",
+        "x" * 129,
+        "a b",
+        "a,b",
+        "a\n",
+        "a/b",
+        '"a"',
+        "é",
+        "a\r\nX: y",
+        "<script>",
+        "٣",
+        NUMBER,
+        f"1{NUMBER}",
+    ],
 )
 def test_an_unsound_request_id_is_not_kept(text: str) -> None:
     assert not is_sound_request_id(text)
+
+
+@pytest.mark.parametrize("filling", ['"\\', " ", "a=", ";", ","])
+def test_a_prefer_header_of_many_kilobytes_is_not_even_read(filling: str) -> None:
+    header = "respond-async, " + filling * 40_000
+    assert read_prefer(header) == Preference(respond_async=False, wait_seconds=0)

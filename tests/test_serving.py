@@ -467,3 +467,25 @@ def test_many_callers_wait_for_crm_text_at_the_same_time(
 
     assert answers == [200] * 60
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"Content-Length: 60\r\n", BODY),
+        (b"Transfer-Encoding: chunked\r\n", b"zz\r\n" + BODY),
+        (b"Transfer-Encoding: chunked\r\n", b"2\r\nabXX0\r\n\r\n"),
+        (b"Transfer-Encoding: chunked\r\n", b"%x\r\n%b" % (len(BODY), BODY)),
+    ],
+    ids=["a length that is not reached", "no size", "no end of a chunk", "no end of the body"],
+)
+def test_a_body_that_ends_early_or_is_no_http_is_refused_and_nothing_is_sent(
+    served: Served, upstream: FakeCrmText, framing: bytes, body: bytes
+) -> None:
+    calls = len(upstream.calls)
+    with connect(served) as connection:
+        connection.sendall(HEAD + framing + b"\r\n" + body)
+        connection.shutdown(socket.SHUT_WR)
+        status, answer = answer_on(connection)
+    assert (status, json.loads(answer)["code"]) == (400, "invalid_request")
+    assert len(upstream.calls) == calls

@@ -205,6 +205,13 @@ DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
             "postgres://u:hunter2@h:port/d",
             "must be like sqlite:///file.db or postgres://…",
         ),
+        (
+            "DATABASE_URL",
+            "sqlite:////x.db?timeout=abc",
+            "must not have options behind the file's name",
+        ),
+        ("DATABASE_URL", "sqlite:////\udcff.db", "is not UTF-8"),
+        ("CRMTEXT_AUTH_STRINGS", "user:hunter2\udcff:PIZZA", "is not UTF-8"),
         ("DATABASE_URL", "mysql://u:hunter2@h/d", DATABASE),
         ("DATABASE_URL", "postgresql+psycopg2://u:hunter2@h/d", DATABASE),
         ("DATABASE_URL", "sqlite://", "must name a file: all processes share the ledger"),
