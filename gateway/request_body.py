@@ -50,7 +50,7 @@ def _discard_the_rest() -> None:
         return
     with suppress(Exception):  # it is not taken anyway, whatever is wrong with it
         for _ in range(_MOST_DISCARDED // _AT_ONCE):
-            if not request.environ["wsgi.input"].read(_AT_ONCE):
+            if not request.input_stream.read(_AT_ONCE):
                 return
 
 

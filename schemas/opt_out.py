@@ -65,7 +65,7 @@ class SearchRequestSchema(StoreSchema):
         least=1, most=200, load_default=None, metadata={"description": "default: 50"}
     )
     cursor = Text(
-        longest=64 * 1024,  # whether it is one that was given out is judged later
+        longest=32 * 1024,  # whether it is one that was given out is judged later
         load_default=None,
         metadata={"description": "next_cursor of the page before; the other fields unchanged"},
     )
