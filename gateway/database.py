@@ -88,9 +88,10 @@ def _begin_sqlite(connection: Connection) -> None:
         raw.execute("PRAGMA busy_timeout=0")
         # A write lock taken late can fail where one taken at once would wait.
         _wait_while_busy(raw, "BEGIN IMMEDIATE")
-        raw.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
     except sqlite3.OperationalError as error:
         raise OperationalError("BEGIN IMMEDIATE", None, error) from error
+    finally:
+        raw.execute(f"PRAGMA busy_timeout={int(BUSY_SECONDS * 1000)}")
 
 
 def _wait_while_busy(connection: sqlite3.Connection, statement: str) -> None:
