@@ -24,7 +24,7 @@ bind = f"0.0.0.0:{settings.port}"
 workers = settings.web_processes
 # Nearly all time of a request is waiting for CRM Text, so threads, and many: 256 callers may wait
 # in one process (gunicorn spreads kept connections unevenly), and 8 threads are kept for the rest.
-worker_class = "gateway.gunicorn_worker.DeadlineWorker"
+worker_class = "gateway.web.gunicorn_worker.DeadlineWorker"
 threads = 264
 # All libraries once in memory instead of once a process.
 preload_app = True

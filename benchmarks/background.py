@@ -12,13 +12,14 @@ from sqlalchemy import insert, select, text
 from benchmarks.figures import OPT_OUT, Figure, answered, compare, gateways
 from benchmarks.load import Load
 from benchmarks.processes import LATER, NOW, WEBHOOK, Bench
-from gateway.delivery import open_ledger, settled
-from gateway.ledger import Ledger
-from gateway.ledger_reading import Criteria
-from gateway.ledger_tables import attempts, opt_outs
-from gateway.opt_out import Outcome, Status
+from gateway.assembly import open_ledger
+from gateway.consent import Outcome, Status
+from gateway.delivery.attempts import settled
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.search import Criteria
+from gateway.ledger.tables import attempts, opt_outs
 from gateway.settings import Settings
-from tests.factories import make_opt_out_request
+from tests.support.factories import make_opt_out_request
 
 _ACCEPT = Load("/v1/opt-outs", OPT_OUT, LATER, callers=8)
 _EVENT = '{"event": "sms_unsubscribed", "phone": "NUMBER", "id": "NUMBER"}'

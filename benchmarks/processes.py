@@ -17,9 +17,9 @@ from socket import create_connection
 import certifi
 
 from benchmarks.load import Load, Measured
-from tests.factories import free_port
-from tests.fake_crmtext import self_signed
-from tests.postgres import Postgres
+from tests.support.factories import free_port
+from tests.support.fake_crmtext import self_signed
+from tests.support.postgres import Postgres
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _SECONDS_TO_START = 15

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from unittest.mock import patch
 
 from gateway.app import create_app
-from gateway.ledger import Claim, Ledger, Receipt, Recorded
-from gateway.opt_out import OptOut, OptOutRequest, Outcome, Status
+from gateway.consent import OptOut, OptOutRequest, Outcome, Status
+from gateway.ledger.ledger import Claim, Ledger, Receipt, Recorded
 from gateway.settings import Settings
 
 

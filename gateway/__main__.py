@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TypeAlias
 
-from gateway import commands
+from gateway.accounts import KEY_NAME, STORE_KEYWORD
+from gateway.cli import commands
 from gateway.errors import ConfigurationError, ErrorCode, GatewayError
-from gateway.settings import KEY_NAME, STORE_KEYWORD
 from gateway.timestamps import TimestampFormat, read_timestamp
 
 _EPILOG = """\

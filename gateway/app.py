@@ -6,12 +6,15 @@ import uuid
 
 from flask import Flask, Response, g, request
 
-from gateway import api, openapi, operations, problems, webhooks
-from gateway.delivery import Delivery, open_crmtext, open_ledger
+from gateway.assembly import open_crmtext, open_ledger
+from gateway.delivery.attempts import Delivery
 from gateway.logs import request_id
 from gateway.metrics import REQUESTS
-from gateway.request_headers import is_sound_request_id
 from gateway.settings import Settings
+from gateway.web import operations, problems
+from gateway.web.api import opt_outs, webhooks
+from gateway.web.docs import page
+from gateway.web.requests import is_sound_request_id
 
 _SECURITY_HEADERS = {
     "Cache-Control": "no-store",
@@ -45,10 +48,10 @@ def create_app(settings: Settings) -> Gateway:
     app.url_map.merge_slashes = False
     ledger = open_ledger(settings)
     app.delivery = Delivery(ledger, open_crmtext(settings), threads=_THREADS)
-    app.register_blueprint(api.blueprint(settings, ledger, app.delivery))
+    app.register_blueprint(opt_outs.blueprint(settings, ledger, app.delivery))
     app.register_blueprint(webhooks.blueprint(settings, app.delivery))
     app.register_blueprint(operations.blueprint(settings, ledger))
-    app.register_blueprint(openapi.blueprint())
+    app.register_blueprint(page.blueprint())
     problems.register(app)
     app.before_request(_begin)
     app.after_request(_end)

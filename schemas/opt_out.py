@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 from marshmallow import Schema, ValidationError, fields, validate
 
+from gateway.consent import Status
 from gateway.errors import ErrorCode
-from gateway.opt_out import Status
 from schemas.fields import PhoneNumber, StoreSchema, Text, Time, WholeNumber
 from schemas.problem import CrmTextSchema
 

@@ -2,7 +2,7 @@
 
 from marshmallow import Schema, fields
 
-from gateway.opt_out import Status
+from gateway.consent import Status
 
 
 class WebhookOptOutSchema(Schema):

@@ -8,11 +8,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from gateway.app import Gateway, create_app
-from gateway.delivery import open_ledger
-from gateway.migrations.upgrade import upgrade
+from gateway.assembly import open_ledger
+from gateway.ledger.migrations.upgrade import upgrade
 from gateway.settings import Settings
-from tests.factories import make_settings
-from tests.fake_crmtext import FakeCrmText
+from tests.support.factories import make_settings
+from tests.support.fake_crmtext import FakeCrmText
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.__main__ import main
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
-from gateway.webhook_config import read_recipes
-from tests.factories import BEARER, NUMBER, ROOT, make_environment
-from tests.signing import SECRET, SENDERS, Delivery
+from gateway.webhooks.config import read_recipes
+from tests.support.factories import BEARER, NUMBER, ROOT, make_environment
+from tests.support.signing import SECRET, SENDERS, Delivery
 
 API_SETTINGS = {
     *["CRMTEXT_AUTH_STRINGS", "CRMTEXT_URL", "CRMTEXT_TIMEOUT", "CRMTEXT_RATE"],
@@ -136,7 +136,7 @@ def test_the_container_holds_what_runs_and_not_as_root() -> None:
 
 def test_all_that_the_code_reads_at_run_time_is_in_the_container() -> None:
     ignored = [line for line in text_of(".dockerignore").splitlines() if line.startswith("**/")]
-    needed = ["gateway/recipes.toml", "gateway/migrations/versions/0001_ledger.py"]
+    needed = ["gateway/webhooks/recipes.toml", "gateway/ledger/migrations/versions/0001_ledger.py"]
     assert all((ROOT / name).is_file() for name in needed)
     assert not any(fnmatch(name, pattern) for name in needed for pattern in ignored)
 

@@ -1,4 +1,4 @@
-"""Imports run one way, as ARCHITECTURE.md says; a new module has to find its place here."""
+"""Imports run one way, floor by floor. A new folder has to find its place here."""
 
 import ast
 from collections.abc import Iterator
@@ -6,74 +6,41 @@ from pathlib import Path
 
 import pytest
 
-from tests.factories import ROOT
+from tests.support.factories import ROOT
 
-# Each layer may import those before it, and its own members one another.
-LAYERS = (
-    {
-        "gateway.errors",
-        "gateway.expressions",
-        "gateway.form_body",
-        "gateway.opt_out",
-        "gateway.phone_number",
-        "gateway.strict_json",
-        "gateway.timestamps",
-        "gateway.toml_table",
-        "gateway.twilio",
-        "gateway.signatures",
-        "gateway.webhook_config",
-        "gateway.webhook_sources",
-        "gateway.saved_delivery",
-        "gateway.settings",
-        "gateway.logs",
-        "gateway.metrics",
-        "gateway.request_headers",
-        "gateway.cursors",
-        "gateway.sandbox",
-        "schemas.fields",
-        "schemas.opt_out",
-        "schemas.problem",
-        "schemas.webhook",
-    },
-    {"gateway.deadline_http", "gateway.crmtext_answers", "gateway.crmtext"},
-    {
-        "gateway.database",
-        "gateway.ledger_tables",
-        "gateway.ledger_rows",
-        "gateway.ledger_reading",
-        "gateway.ledger",
-        "gateway.migrations",
-        "gateway.migrations.upgrade",
-        "gateway.migrations.env",
-        "gateway.migrations.versions.0001_ledger",
-    },
-    {"gateway.delivery"},
-    {
-        "gateway.request_body",
-        "gateway.problems",
-        "gateway.api",
-        "gateway.webhooks",
-        "gateway.webhook_setup",
-        "gateway.operations",
-        "gateway.openapi",
-        "gateway.openapi_document",
-        "gateway.openapi_routes",
-    },
-    {"gateway.app", "gateway.worker", "gateway.gunicorn_worker"},
-    {"gateway.commands", "gateway.__main__", "wsgi", "gunicorn.conf"},
+# A room is a folder or a module of gateway/, schemas/, or a module at the top level. It may import
+# itself and the floors before its own; the nouns, which are small, also one another.
+NOUNS = "consent phone_number accounts errors bodies timestamps deadline_http logs metrics"
+FLOORS = (
+    NOUNS,
+    "schemas crmtext ledger webhooks",
+    "settings",
+    "delivery",
+    "assembly",
+    "web cli",
+    "app __main__",
+    "wsgi gunicorn.conf",
 )
-EDGE = 4
-MAY_READ_THE_ENVIRONMENT = {"gateway.settings", "gateway.__main__", "wsgi", "gunicorn.conf"}
+# Stands beside the house: it imports nothing of ours, and nothing imports it.
+SANDBOX = "sandbox"
+FLASK = {"web", "app"}
+# Still looks at a request through Flask; to be fixed.
+NOT_YET = {"gateway.webhooks.checkup"}
+MAY_READ_THE_ENVIRONMENT = {"settings", "__main__", "wsgi", "gunicorn.conf"}
 FILES = {
     str(file.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__"): file
     for pattern in ("gateway/**/*.py", "schemas/*.py", "wsgi.py", "gunicorn.conf.py")
     for file in sorted(ROOT.glob(pattern))
-    if file.read_text(encoding="utf-8")
+    if file.read_text(encoding="utf-8") and file != ROOT / "gateway/__init__.py"
 }
+FLOOR_OF = {room: number for number, floor in enumerate(FLOORS) for room in floor.split()}
 
 
-def layer_of(module: str) -> int:
-    return next(number for number, layer in enumerate(LAYERS) if module in layer)
+def room_of(module: str) -> str:
+    if module == "gunicorn.conf":
+        return module
+    first, *rest = module.split(".")
+    return rest[0] if first == "gateway" else first
 
 
 def parsed(file: Path) -> Iterator[ast.AST]:
@@ -92,22 +59,42 @@ def imported(file: Path) -> Iterator[str]:
             yield from inner or {module}
 
 
-def test_every_module_has_its_place() -> None:
-    assert {module for layer in LAYERS for module in layer} == set(FILES)
+def may_import(room: str, other: str) -> bool:
+    if room == other:
+        return True
+    if SANDBOX in (room, other):
+        return False
+    both_are_nouns = room in NOUNS.split() and other in NOUNS.split()
+    return both_are_nouns or FLOOR_OF[other] < FLOOR_OF[room]
+
+
+def test_every_room_has_its_floor() -> None:
+    assert {room_of(module) for module in FILES} - {SANDBOX} == set(FLOOR_OF)
 
 
 @pytest.mark.parametrize("module", FILES)
-def test_a_module_imports_no_layer_above_its_own(module: str) -> None:
-    ours = [name for name in imported(FILES[module]) if name in FILES]
+def test_a_module_imports_the_floors_before_its_own(module: str) -> None:
+    ours = {room_of(name) for name in imported(FILES[module]) if name in FILES}
 
-    assert [name for name in ours if layer_of(name) > layer_of(module)] == []
+    wrong = [room for room in sorted(ours) if not may_import(room_of(module), room)]
+    assert not wrong or module in NOT_YET
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    left = {
+        module: {name for name in imported(file) if name in FILES} for module, file in FILES.items()
+    }
+    while ready := {module for module, needed in left.items() if not needed & set(left)}:
+        left = {module: needed for module, needed in left.items() if module not in ready}
+
+    assert left == {}
 
 
 @pytest.mark.parametrize("module", FILES)
-def test_flask_begins_at_the_edge(module: str) -> None:
+def test_flask_is_used_in_web_and_app_only(module: str) -> None:
     web = {name for name in imported(FILES[module]) if name.split(".")[0] in ("flask", "werkzeug")}
 
-    assert not web or layer_of(module) >= EDGE
+    assert not web or room_of(module) in FLASK or module in NOT_YET
 
 
 @pytest.mark.parametrize("module", [name for name in FILES if name.startswith("schemas.")])
@@ -132,13 +119,14 @@ def test_none_but_the_settings_reads_the_environment(module: str) -> None:
         or (isinstance(node, ast.ImportFrom) and node.module == "os")
     ]
 
-    assert not reads or module in MAY_READ_THE_ENVIRONMENT
+    assert not reads or room_of(module) in MAY_READ_THE_ENVIRONMENT
 
 
-def test_importing_the_application_builds_nothing() -> None:
+def test_importing_a_module_builds_nothing() -> None:
+    entrances = {"wsgi", "gunicorn.conf", "gateway.ledger.migrations.env"}
     built = [
         (module, node.lineno)
-        for module in ("gateway.app", "gateway.worker", "gateway.api", "gateway.delivery")
+        for module in FILES.keys() - entrances
         for node in ast.parse(FILES[module].read_text(encoding="utf-8")).body
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
     ]

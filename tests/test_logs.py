@@ -85,10 +85,10 @@ def test_all_loggers_write_json_lines_to_standard_output(
     before = root.handlers[:], root.level
     try:
         logging.config.dictConfig(configuration(settings.log_level))
-        logging.getLogger("gateway.api").info("one")
+        logging.getLogger("gateway.web.api.opt_outs").info("one")
         logging.getLogger("gunicorn.error").info("two")
         logging.getLogger("anything.else").warning("three")
-        logging.getLogger("gateway.api").debug("unheard")
+        logging.getLogger("gateway.web.api.opt_outs").debug("unheard")
         logging.getLogger("urllib3.connectionpool").error("http://host/?number=5551234")
     finally:
         root.handlers[:], root.level = before

@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 from gateway.errors import ERRORS
-from gateway.sandbox import MAGIC_NUMBERS
+from gateway.sandbox.server import MAGIC_NUMBERS
 from gateway.settings import Settings
-from tests.factories import make_environment
+from tests.support.factories import make_environment
 
 README = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
 

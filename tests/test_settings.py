@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from gateway.accounts import ApiKey, Store
 from gateway.errors import ConfigurationError
-from gateway.settings import ApiKey, Settings, Store
-from tests.factories import make_environment, make_settings, sha256
+from gateway.settings import Settings
+from tests.support.factories import make_environment, make_settings, sha256
 
 A = sha256("a")
 B = sha256("b")

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gateway.ledger import Ledger
+from gateway.ledger.ledger import Ledger
 from tests.drills.load import Report
-from tests.factories import make_environment
-from tests.fake_crmtext import FakeCrmText
-from tests.ledgers import make_ledger
-from tests.postgres import database_url, postgres  # noqa: F401, fixtures
+from tests.support.factories import make_environment
+from tests.support.fake_crmtext import FakeCrmText
+from tests.support.ledgers import make_ledger
+from tests.support.postgres import database_url, postgres  # noqa: F401, fixtures
 
 _FIGURES = "figures"
 

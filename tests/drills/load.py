@@ -12,12 +12,12 @@ from datetime import datetime
 from itertools import count, pairwise
 from urllib.parse import urlsplit
 
+from gateway.consent import Status
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import Ledger
-from gateway.opt_out import Status
-from tests.factories import BEARER
-from tests.fake_crmtext import FakeCrmText
-from tests.ledgers import wait_until
+from gateway.ledger.ledger import Ledger
+from tests.support.factories import BEARER
+from tests.support.fake_crmtext import FakeCrmText
+from tests.support.ledgers import wait_until
 
 _PAUSE_SECONDS = 0.02
 _PATIENCE_SECONDS = 30.0

@@ -3,12 +3,12 @@
 import time
 from pathlib import Path
 
-from gateway.ledger import Ledger
+from gateway.ledger.ledger import Ledger
 from tests.drills.load import Load, Report, reckon
-from tests.factories import serve
-from tests.fake_crmtext import FakeCrmText
-from tests.ledgers import wait_until
-from tests.processes import running_worker
+from tests.support.factories import serve
+from tests.support.fake_crmtext import FakeCrmText
+from tests.support.ledgers import wait_until
+from tests.support.processes import running_worker
 
 
 def test_crm_text_is_down_and_comes_back(

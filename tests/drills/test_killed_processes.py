@@ -7,12 +7,12 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from gateway.ledger import Ledger
+from gateway.ledger.ledger import Ledger
 from tests.drills.load import Load, Report, reckon
-from tests.factories import Served, serve
-from tests.fake_crmtext import FakeCrmText, Reply, xml
-from tests.ledgers import wait_until
-from tests.processes import has_started, running_worker
+from tests.support.factories import Served, serve
+from tests.support.fake_crmtext import FakeCrmText, Reply, xml
+from tests.support.ledgers import wait_until
+from tests.support.processes import has_started, running_worker
 
 LEASE_SECONDS = 11
 SLOW = Reply(delay=0.3, body=xml())  # so that a kill meets some in flight

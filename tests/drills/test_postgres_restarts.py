@@ -6,13 +6,13 @@ from typing import Literal
 
 import pytest
 
-from gateway.migrations.upgrade import upgrade
+from gateway.ledger.migrations.upgrade import upgrade
 from tests.drills.load import Load, Report, reckon
-from tests.factories import make_environment, serve
-from tests.fake_crmtext import FakeCrmText, Reply, xml
-from tests.ledgers import make_ledger, wait_until
-from tests.postgres import Postgres
-from tests.processes import running_worker
+from tests.support.factories import make_environment, serve
+from tests.support.fake_crmtext import FakeCrmText, Reply, xml
+from tests.support.ledgers import make_ledger, wait_until
+from tests.support.postgres import Postgres
+from tests.support.processes import running_worker
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])

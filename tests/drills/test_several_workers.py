@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import Ledger
+from gateway.ledger.ledger import Ledger
 from tests.drills.load import Report, reckon
-from tests.fake_crmtext import FakeCrmText, Reply, xml
-from tests.ledgers import accepted, found, wait_until
-from tests.processes import running_worker
+from tests.support.fake_crmtext import FakeCrmText, Reply, xml
+from tests.support.ledgers import accepted, found, wait_until
+from tests.support.processes import running_worker
 
 LEASE_SECONDS = 11
 

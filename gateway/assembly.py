@@ -1,0 +1,21 @@
+"""Puts the parts together as the settings say: the only place that does."""
+
+from gateway.crmtext.client import CrmText
+from gateway.ledger.ledger import Ledger
+from gateway.settings import Settings
+
+# A claim's lease is this much longer than a call may take, and so well under the promised 60 s.
+_LEASE_MARGIN_SECONDS = 10
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    return Ledger(
+        settings.database_url,
+        lease_seconds=settings.crmtext_timeout_seconds + _LEASE_MARGIN_SECONDS,
+        calls_per_second=settings.crmtext_calls_per_second,
+        delivery_days=settings.delivery_days,
+    )
+
+
+def open_crmtext(settings: Settings) -> CrmText:
+    return CrmText(settings.crmtext_url, settings.crmtext_timeout_seconds, settings.stores)

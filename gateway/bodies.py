@@ -1,0 +1,78 @@
+"""Bytes to values: JSON as RFC 8259 means it for exchange, and forms.
+
+JSON is UTF-8, each key once, numbers that are numbers.
+"""
+
+import json
+import math
+from urllib.parse import parse_qsl
+
+from gateway.errors import ErrorCode, GatewayError
+
+_MOST_FIELDS = 1000
+
+
+def read_json(body: bytes) -> object:
+    """The value of one JSON document.
+
+    Raises GatewayError (invalid_json) for everything that two readers could understand
+    differently or that exhausts the parser; the detail gives the place, never the content.
+    """
+    try:
+        return _DECODER.decode(body.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise _invalid(f"byte {error.start} is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise _invalid(f"{error.msg.lower().removesuffix(' at')} at {place}") from None
+    except RecursionError:
+        raise _invalid("it is nested too deeply") from None
+    except ValueError as error:
+        raise _invalid(str(error)) from None
+
+
+def read_form(body: bytes) -> list[tuple[str, str]]:
+    """Names and values in the order in which they came, blank values and repeated names too.
+
+    Raises ValueError if names and values are not UTF-8, or for more than 1000 fields.
+    """
+    return parse_qsl(
+        body.decode("utf-8"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS
+    )
+
+
+def _invalid(what: str) -> GatewayError:
+    return GatewayError(ErrorCode.INVALID_JSON, f"The body is not valid JSON: {what}.")
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("an object has the same key twice")
+    return members
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:
+        raise ValueError("an integer has too many digits") from None
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError("a number is out of range")
+    return value
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_int=_integer,
+    parse_float=_finite,
+    parse_constant=_no_constant,
+)

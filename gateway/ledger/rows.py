@@ -1,0 +1,119 @@
+"""Between the ledger's rows and the values that everybody else passes round."""
+
+from dataclasses import asdict, replace
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+from sqlalchemy import Row
+
+from gateway.consent import Attempt, Customer, OptOut, OptOutRequest, Status, Trouble
+from gateway.errors import ERRORS, CrmTextWords, ErrorCode
+
+Values = dict[str, Any]
+# What has the columns of a table as attributes: read from it, or just written to it.
+LedgerRow = Row[Any] | SimpleNamespace
+
+
+def received(opt_out_id: str, now: datetime, request: OptOutRequest) -> Values:
+    """What is known of an opt-out when it comes in, and never changes."""
+    return {
+        "id": opt_out_id,
+        "phone_number": request.phone_number,
+        "phone_number_received": request.phone_number_received,
+        "store": request.store,
+        "reference": request.reference,
+        "reason": request.reason,
+        "source": request.source,
+        "request_id": request.request_id,
+        "requested_at": request.requested_at or now,
+        "created_at": now,
+        "attempts": 0,
+    }
+
+
+def ended(status: Status, trouble: Trouble | None = None, **outcome: Any) -> Values:  # noqa: ANN401
+    """The columns of an opt-out that nobody will try again by itself."""
+    return _NOTHING_YET | _trouble(trouble) | {"status": status, "next_attempt_at": None} | outcome
+
+
+def pending(next_attempt_at: datetime, trouble: Trouble | None = None) -> Values:
+    """The columns of an opt-out that is due at this time; ``trouble`` is of its last attempt."""
+    due = {"status": Status.PENDING, "next_attempt_at": next_attempt_at}
+    return _NOTHING_YET | _trouble(trouble) | due
+
+
+def settled(opt_out: OptOut) -> Values:
+    """The columns that an attempt changes. Whoever writes them gives up the claim."""
+    if opt_out.next_attempt_at:
+        return pending(opt_out.next_attempt_at, opt_out.error)
+    customer = opt_out.customer and asdict(opt_out.customer)
+    if customer and customer["updated_at"]:
+        customer["updated_at"] = customer["updated_at"].isoformat()
+    return ended(
+        opt_out.status,
+        opt_out.error,
+        opted_out_at=opt_out.opted_out_at,
+        already_opted_out=opt_out.already_opted_out,
+        customer=customer,
+    )
+
+
+def read_opt_out(row: LedgerRow) -> OptOut:
+    trouble = None
+    if row.error_code is not None:
+        # A newer version that shares the ledger during an upgrade may know more codes.
+        code = ErrorCode(row.error_code) if row.error_code in ERRORS else ErrorCode.INTERNAL_ERROR
+        trouble = Trouble(code, row.error_detail, _read_words(row))
+    customer = row.customer and Customer(**row.customer)
+    if customer and customer.updated_at:
+        customer = replace(customer, updated_at=datetime.fromisoformat(row.customer["updated_at"]))
+    return OptOut(
+        id=row.id,
+        status=Status(row.status),
+        phone_number=row.phone_number,
+        store=row.store,
+        reference=row.reference,
+        reason=row.reason,
+        source=row.source,
+        customer=customer,
+        already_opted_out=row.already_opted_out,
+        attempts=row.attempts,
+        error=trouble,
+        requested_at=row.requested_at,
+        created_at=row.created_at,
+        opted_out_at=row.opted_out_at,
+        next_attempt_at=row.next_attempt_at,
+    )
+
+
+def read_attempt(row: LedgerRow) -> Attempt:
+    return Attempt(row.started_at, row.ended_at, row.outcome, row.http_status, _read_words(row))
+
+
+def words_columns(words: CrmTextWords | None) -> Values:
+    return {
+        "crmtext_status": words and words.status,
+        "crmtext_message": words and words.message,
+    }
+
+
+def _read_words(row: LedgerRow) -> CrmTextWords | None:
+    if row.crmtext_status is None and row.crmtext_message is None:
+        return None
+    return CrmTextWords(row.crmtext_status, row.crmtext_message)
+
+
+def _trouble(trouble: Trouble | None) -> Values:
+    return {
+        "error_code": trouble and trouble.code,
+        "error_detail": trouble and trouble.detail,
+    } | words_columns(trouble.crmtext if trouble else None)
+
+
+_NOTHING_YET: Values = {
+    "claim": None,
+    "opted_out_at": None,
+    "already_opted_out": False,
+    "customer": None,
+}

@@ -1,0 +1,154 @@
+"""Reading the ledger back: one opt-out, its attempts, a search, and all of it at a glance."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
+
+from gateway.consent import Attempt, OptOut, Status
+from gateway.errors import LedgerUnavailable
+from gateway.ledger.database import create_ledger_engine, reading
+from gateway.ledger.rows import read_attempt, read_opt_out
+from gateway.ledger.tables import UtcTime, attempts, clock, opt_outs
+
+PACE, WORKER = "pace", "worker"
+
+_NOW = select(func.clock_timestamp(type_=UtcTime))
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """What a search asks for; None asks for nothing. ``stores`` is what the caller may see."""
+
+    stores: frozenset[str] | None = None
+    phone_number: str | None = None
+    store: str | None = None
+    status: str | None = None
+    reference: str | None = None
+    source: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    after: tuple[datetime, str] | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The ledger at a glance, for metrics and for a person."""
+
+    now: datetime
+    opt_outs: Mapping[tuple[str, str], int]  # by status and source
+    errors: Mapping[tuple[str, str], int]  # by status and code, pending ones included
+    attempts: Mapping[str | None, int]  # by outcome; None has not ended
+    oldest_pending_at: datetime | None
+    worker_seen_at: datetime | None
+
+    @property
+    def pending(self) -> int:
+        return sum(n for (status, _), n in self.opt_outs.items() if status == Status.PENDING)
+
+    @property
+    def oldest_pending_seconds(self) -> float:
+        """Age of the opt-out that has waited longest; 0 if none is waiting."""
+        oldest = self.oldest_pending_at or self.now
+        return max((self.now - oldest).total_seconds(), 0)
+
+
+class LedgerReader:
+    """What is on record. Every method raises LedgerUnavailable if it cannot be asked."""
+
+    def __init__(self, url: URL) -> None:
+        self.engine = create_ledger_engine(url)
+        self._on_postgres = self.engine.dialect.name == "postgresql"
+
+    def find(self, opt_out_id: str) -> OptOut | None:
+        with self._reading() as connection:
+            row = connection.execute(select(opt_outs).where(opt_outs.c.id == opt_out_id))
+            return next((read_opt_out(found) for found in row), None)
+
+    def attempts_of(self, opt_out_id: str) -> list[Attempt]:
+        """Every call to CRM Text for this opt-out, oldest first."""
+        statement = (
+            select(attempts)
+            .where(attempts.c.opt_out_id == opt_out_id)
+            .order_by(attempts.c.started_at, attempts.c.id)
+        )
+        with self._reading() as connection:
+            return [read_attempt(row) for row in connection.execute(statement)]
+
+    def search(self, criteria: Criteria, limit: int) -> list[OptOut]:
+        """At most ``limit`` opt-outs that meet all criteria, newest first."""
+        statement = (
+            select(opt_outs)
+            .where(*_conditions(criteria))
+            .order_by(opt_outs.c.created_at.desc(), opt_outs.c.id.desc())
+            .limit(limit)
+        )
+        with self._reading() as connection:
+            return [read_opt_out(row) for row in connection.execute(statement)]
+
+    def summary(self) -> Summary:
+        columns = opt_outs.c
+        is_pending = columns.next_attempt_at.is_not(None)
+        by_source = select(columns.status, columns.source, func.count()).group_by(
+            columns.status, columns.source
+        )
+        by_error = (
+            select(columns.status, columns.error_code, func.count())
+            .where(columns.error_code.is_not(None))
+            .group_by(columns.status, columns.error_code)
+        )
+        by_outcome = select(attempts.c.outcome, func.count()).group_by(attempts.c.outcome)
+        with self._reading() as connection:
+            return Summary(
+                now=self._now(connection),
+                opt_outs={(row[0], row[1]): row[2] for row in connection.execute(by_source)},
+                errors={(row[0], row[1]): row[2] for row in connection.execute(by_error)},
+                attempts={row[0]: row[1] for row in connection.execute(by_outcome)},
+                oldest_pending_at=connection.scalar(
+                    select(func.min(columns.created_at)).where(is_pending)
+                ),
+                worker_seen_at=connection.scalar(select(clock.c.at).where(clock.c.name == WORKER)),
+            )
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with translated(), reading(self.engine) as connection:
+            yield connection
+
+    def _now(self, connection: Connection) -> datetime:
+        if not self._on_postgres:
+            return datetime.now(UTC)
+        return connection.execute(_NOW).scalar_one()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    try:
+        yield
+    except (IntegrityError, DataError):
+        raise  # a bug, and no trouble of the database's
+    except SQLAlchemyError as error:
+        what = f"The ledger cannot be used ({type(error).__name__}); nothing was accepted."
+        raise LedgerUnavailable(what) from error
+
+
+def _conditions(criteria: Criteria) -> Iterator[ColumnElement[bool]]:
+    columns = opt_outs.c
+    for name in ("phone_number", "store", "status", "reference", "source"):
+        wanted = getattr(criteria, name)
+        if wanted is not None:
+            yield columns[name] == wanted
+    if criteria.stores is not None:
+        yield columns.store.in_(sorted(criteria.stores))
+    if criteria.since is not None:
+        yield columns.created_at >= criteria.since
+    if criteria.until is not None:
+        yield columns.created_at < criteria.until
+    if criteria.after is not None:
+        at, opt_out_id = criteria.after
+        is_older = columns.created_at < at
+        yield or_(is_older, and_(columns.created_at == at, columns.id < opt_out_id))

@@ -1,0 +1,211 @@
+"""The callers' addresses under /v1: opt somebody out, and read back what became of it."""
+
+import hashlib
+import hmac
+import json
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, g, make_response, request
+from marshmallow import Schema, ValidationError
+
+from gateway.accounts import ApiKey
+from gateway.bodies import read_json
+from gateway.consent import OptOut, OptOutRequest, Status
+from gateway.delivery.attempts import Delivery
+from gateway.errors import ErrorCode, GatewayError
+from gateway.ledger.ledger import Ledger, Receipt, Recorded
+from gateway.ledger.search import Criteria
+from gateway.logs import request_id
+from gateway.settings import Settings
+from gateway.web.cursors import Cursors
+from gateway.web.problems import problem
+from gateway.web.requests import (
+    Preference,
+    read_bearer,
+    read_body,
+    read_idempotency_key,
+    read_prefer,
+)
+from schemas.fields import field_errors
+from schemas.opt_out import (
+    AttemptListSchema,
+    OptOutRequestSchema,
+    OptOutSchema,
+    SearchRequestSchema,
+    SearchResultSchema,
+)
+
+_LARGEST_BODY = 64 * 1024
+_DEFAULT_LIMIT = 50
+
+_opt_out_schema = OptOutSchema()
+_attempts_schema = AttemptListSchema()
+_result_schema = SearchResultSchema()
+
+
+def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Blueprint:
+    """All addresses that need an API key."""
+    api = Blueprint("api", __name__, url_prefix="/v1/opt-outs")
+    keywords = [store.keyword for store in settings.stores]
+    request_schema = OptOutRequestSchema(keywords)
+    search_schema = SearchRequestSchema(keywords)
+    cursors = Cursors("\n".join(store.auth_string for store in settings.stores).encode())
+
+    @api.before_request
+    def authenticate() -> None:
+        if request.method != "OPTIONS":
+            g.caller = caller_of(settings, request.headers.get("Authorization", ""))
+
+    @api.post("")
+    def create() -> Response:
+        body = read_body(limit=_LARGEST_BODY)
+        given = _read_object(body)
+        receipt = _receipt(g.caller, body)
+        fields = _load(request_schema, given)
+        wish = OptOutRequest(
+            phone_number=fields["phone_number"],
+            phone_number_received=str(given["phone_number"]),
+            store=_store(g.caller, fields["store"], keywords),
+            source=f"api:{g.caller.name}",
+            request_id=request_id.get(),
+            reference=fields["reference"],
+            reason=fields["reason"],
+            requested_at=fields["requested_at"],
+        )
+        prefer = read_prefer(request.headers.get("Prefer", ""))
+        if prefer.respond_async:
+            recorded = delivery.accept(wish, receipt, wait_seconds=prefer.wait_seconds)
+        else:
+            recorded = delivery.opt_out_now(wish, receipt)
+        if not g.caller.may_act_on(recorded.opt_out.store):  # another key of the same name made it
+            raise _no_such_opt_out()
+        return _answer(recorded, prefer)
+
+    @api.get("/<uuid:opt_out_id>")
+    def show(opt_out_id: UUID) -> Response:
+        return _json(_opt_out_schema, _visible(ledger, opt_out_id))
+
+    @api.get("/<uuid:opt_out_id>/attempts")
+    def list_attempts(opt_out_id: UUID) -> Response:
+        opt_out = _visible(ledger, opt_out_id)
+        return _json(_attempts_schema, {"items": ledger.attempts_of(opt_out.id)})
+
+    @api.post("/<uuid:opt_out_id>/retry")
+    def retry(opt_out_id: UUID) -> Response:
+        opt_out = ledger.retry(_visible(ledger, opt_out_id).id)
+        if opt_out is None:
+            what = "Only a failed or rejected opt-out with a usable phone number can be retried."
+            raise GatewayError(ErrorCode.NOT_RETRYABLE, what, opt_out_id=str(opt_out_id))
+        return _accepted(opt_out)
+
+    @api.post("/search")
+    def search() -> Response:
+        fields = _load(search_schema, _read_object(read_body(limit=_LARGEST_BODY)))
+        limit, cursor = fields.pop("limit") or _DEFAULT_LIMIT, fields.pop("cursor")
+        if fields["store"]:
+            _store(g.caller, fields["store"], keywords)
+        after = None if cursor is None else cursors.read(cursor, fields)
+        criteria = Criteria(stores=g.caller.stores, after=after, **fields)
+        found = ledger.search(criteria, limit + 1)
+        items = found[:limit]
+        next_cursor = cursors.write(items[-1], fields) if len(found) > limit else None
+        return _json(_result_schema, {"items": items, "next_cursor": next_cursor})
+
+    return api
+
+
+def caller_of(settings: Settings, authorization: str) -> ApiKey:
+    """The API key that an Authorization header carries. Raises GatewayError (unauthorized)."""
+    key = read_bearer(authorization)
+    if key is None:
+        what = "This address needs 'Authorization: Bearer KEY' with an API key."
+        raise GatewayError(ErrorCode.UNAUTHORIZED, what)
+    digest = hashlib.sha256(key.encode("latin-1", "replace")).digest()
+    found = [known for known in settings.api_keys if hmac.compare_digest(known.digest, digest)]
+    if not found:
+        raise GatewayError(ErrorCode.UNAUTHORIZED, "The API key is not known.")
+    return found[0]
+
+
+def _read_object(body: bytes) -> dict[str, object]:
+    given = read_json(body)
+    if not isinstance(given, dict):
+        raise GatewayError(ErrorCode.INVALID_JSON, "The body is JSON, but not an object.")
+    return given
+
+
+def _load(schema: Schema, given: dict[str, object]) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = schema.load(given)
+    except ValidationError as error:
+        errors = field_errors(schema, error)
+        what = "Some fields are not valid: " + " ".join(one.detail for one in errors)
+        raise GatewayError(ErrorCode.VALIDATION_FAILED, what, errors=errors) from None
+    return fields
+
+
+def _store(caller: ApiKey, store: str | None, keywords: list[str]) -> str:
+    """The store that was named, or the first that the key may act on."""
+    if store is None:
+        return next(keyword for keyword in keywords if caller.may_act_on(keyword))
+    if not caller.may_act_on(store):
+        raise GatewayError(ErrorCode.FORBIDDEN, f"The API key may not act on store {store}.")
+    return store
+
+
+def _receipt(caller: ApiKey, body: bytes) -> Receipt | None:
+    key = read_idempotency_key(request.headers.get("Idempotency-Key"))
+    if key is None:
+        return None
+    whose = json.dumps(["api", caller.name, key]).encode()
+    return Receipt(hashlib.sha256(whose).hexdigest(), hashlib.sha256(body).hexdigest())
+
+
+def _visible(ledger: Ledger, opt_out_id: UUID) -> OptOut:
+    opt_out = ledger.find(str(opt_out_id))
+    if opt_out is None or not g.caller.may_act_on(opt_out.store):
+        raise _no_such_opt_out()
+    return opt_out
+
+
+def _no_such_opt_out() -> GatewayError:
+    what = "There is no such opt-out, or the API key may not see it."
+    return GatewayError(ErrorCode.NOT_FOUND, what)
+
+
+def _answer(recorded: Recorded, prefer: Preference) -> Response:
+    opt_out = recorded.opt_out
+    if opt_out.status == Status.OPTED_OUT:
+        response = _json(_opt_out_schema, opt_out)
+    elif opt_out.error is None or opt_out.status == Status.PENDING:
+        response = _accepted(opt_out)
+        if prefer.respond_async:
+            response.headers["Preference-Applied"] = "respond-async"
+    else:
+        trouble = opt_out.error
+        response = problem(
+            GatewayError(
+                trouble.code,
+                trouble.detail,
+                crmtext=trouble.crmtext,
+                retry_after=trouble.retry_after,
+                opt_out_id=opt_out.id,
+            )
+        )
+    if recorded.is_repeat:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+def _accepted(opt_out: OptOut) -> Response:
+    response = _json(_opt_out_schema, opt_out)
+    response.status_code = 202
+    response.headers["Location"] = f"/v1/opt-outs/{opt_out.id}"
+    return response
+
+
+def _json(schema: Schema, value: object) -> Response:
+    response = make_response(json.dumps(schema.dump(value)))
+    response.content_type = "application/json"
+    return response

@@ -1,0 +1,107 @@
+"""Webhooks of other services: verified, turned into opt-outs, on record before the answer."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from flask import Blueprint, Response, make_response, request
+
+from gateway.consent import OptOutRequest
+from gateway.delivery.attempts import Delivery
+from gateway.errors import ErrorCode, GatewayError
+from gateway.ledger.ledger import Receipt, Recorded
+from gateway.logs import request_id
+from gateway.metrics import REFUSALS
+from gateway.settings import Settings
+from gateway.web.problems import problem
+from gateway.web.requests import read_body
+from gateway.webhooks.config import Answer, BodyFormat
+from gateway.webhooks.signatures import SignedRequest
+from gateway.webhooks.source import Reading, WebhookSource, Withdrawal
+from schemas.webhook import WebhookAnswerSchema
+
+_LARGEST_BODY = 1024 * 1024
+_A_BODY_REPEATS_WITHIN = timedelta(hours=24)
+
+_schema = WebhookAnswerSchema()
+
+
+def blueprint(settings: Settings, delivery: Delivery) -> Blueprint:
+    """The address of all sources: no API key, the source's own signature instead."""
+    webhooks = Blueprint("webhooks", __name__, url_prefix="/v1/webhooks")
+
+    @webhooks.post("/<source>")
+    def receive(source: str) -> Response:
+        sender = settings.webhook_sources.get(source)
+        if sender is None:
+            raise GatewayError(ErrorCode.NOT_FOUND, "There is no webhook source of this name.")
+        body = read_delivery(sender)
+        headers = {header.lower(): text for header, text in request.headers.items()}
+        now = datetime.now(UTC)
+        _verify(sender, SignedRequest(request.method, _url(settings), headers, body), now)
+        reading = sender.read(body, headers, now)
+        recorded = delivery.accept_all([_entry(sender, one) for one in reading.withdrawals])
+        return _answer(sender, reading, recorded)
+
+    @webhooks.errorhandler(GatewayError)
+    def refuse(error: GatewayError) -> Response:
+        name = (request.view_args or {}).get("source", "")
+        # A wrong signature is counted where it is found, with a reason of its own.
+        if name in settings.webhook_sources and error.code != ErrorCode.UNAUTHORIZED:
+            REFUSALS.labels(name, error.code).inc()
+        return problem(error)
+
+    return webhooks
+
+
+def read_delivery(source: WebhookSource) -> bytes:
+    """The current request's body. Raises GatewayError as read_body does."""
+    is_form = source.body is BodyFormat.FORM
+    return read_body(limit=_LARGEST_BODY, is_form=is_form, may_lack_type=True)
+
+
+def _url(settings: Settings) -> str:
+    """The address as its sender knows it: never the Host header, which anybody can set."""
+    query = request.query_string.decode("latin-1")
+    return f"{settings.public_url or ''}{request.path}{'?' if query else ''}{query}"
+
+
+def _verify(source: WebhookSource, signed: SignedRequest, now: datetime) -> None:
+    refusal = source.verify(signed, now)
+    if refusal:
+        REFUSALS.labels(source.name, refusal).inc()
+        what = f"The delivery is not believed: {refusal.replace('_', ' ')}."
+        raise GatewayError(ErrorCode.UNAUTHORIZED, what)
+
+
+def _entry(source: WebhookSource, withdrawal: Withdrawal) -> tuple[OptOutRequest, Receipt]:
+    unusable = withdrawal.unusable and f"The phone number {withdrawal.unusable}."
+    wish = OptOutRequest(
+        phone_number=withdrawal.phone_number,
+        phone_number_received=withdrawal.phone_number_received,
+        store=source.store,
+        source=f"webhook:{source.name}",
+        request_id=request_id.get(),
+        requested_at=withdrawal.requested_at,
+        unusable=unusable,
+    )
+    valid_for = _A_BODY_REPEATS_WITHIN if withdrawal.expires else None
+    return wish, Receipt(withdrawal.delivery_key, withdrawal.delivery_key, valid_for)
+
+
+def _answer(source: WebhookSource, reading: Reading, recorded: list[Recorded]) -> Response:
+    if source.answer is Answer.TWIML:
+        response = make_response("<Response/>")
+        response.content_type = "text/xml"
+        return response
+    opt_outs = [
+        {"id": one.opt_out.id, "status": one.opt_out.status, "location": _location(one)}
+        for one in recorded
+    ]
+    answer = {"accepted": len(recorded), "ignored": reading.ignored, "opt_outs": opt_outs}
+    response = make_response(json.dumps(_schema.dump(answer)), 202 if recorded else 200)
+    response.content_type = "application/json"
+    return response
+
+
+def _location(recorded: Recorded) -> str:
+    return f"/v1/opt-outs/{recorded.opt_out.id}"

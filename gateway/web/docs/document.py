@@ -1,0 +1,217 @@
+"""The OpenAPI 3.1 document, made from the URL map, the schemas and the table of codes.
+
+The URL map says which addresses and methods there are, the schemas which fields, ``ERRORS`` what
+each code means, and the problem examples are rendered like any problem. What none of them knows
+of a route stands in ``ROUTES`` in gateway.web.docs.description, keyed by endpoint: a route that is
+missing there fails a test.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from marshmallow import fields
+from werkzeug.routing import Map, Rule
+
+from gateway.errors import ERRORS, CrmTextWords, ErrorCode, FieldError, GatewayError
+from gateway.logs import request_id
+from gateway.phone_number import LONGEST, US_NUMBER
+from gateway.web.docs.description import ANYWHERE, EXAMPLE_ID, ROUTES, Answer, Content, Route
+from gateway.web.problems import MEDIA_TYPE, problem
+from schemas.fields import PhoneNumber, StrictSchema, Text, WholeNumber
+from schemas.problem import ProblemSchema
+
+VERSION = "1.0.0"
+# The page's own files: no part of the API, and so not in the document.
+NOT_DESCRIBED = frozenset({"openapi.asset", "openapi.start"})
+
+_ABOUT = """Opts customers out of a store's text messages at CRM Text.
+
+**Who owns the retry?** Without `Prefer`, the gateway asks CRM Text at once and answers with what
+became of it; after a problem with `"retryable": true` the caller repeats the request. With
+`Prefer: respond-async` the answer is 202, and the gateway delivers it whatever crashes.
+
+**Every error** is `application/problem+json` (RFC 9457). Decide by its `code` and `retryable`; its
+`type` is an address of this gateway that explains the code.
+"""
+
+_TEXT = {"type": "string"}
+# A bare key does not begin with a quotation mark; a quoted one escapes it and the backslash.
+_IDEMPOTENCY_KEY = r'^(?:"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~][ -~]{0,254})$'
+_PARAMETERS = {
+    "X-Request-ID": (
+        "header",
+        "Up to 128 of letters, digits and `-_.:`; comes back in the answer and stands in every log "
+        "line of the request. In place of any other the gateway makes one.",
+        _TEXT,
+    ),
+    "Prefer": (
+        "header",
+        "`respond-async` hands the delivery over to the gateway (202); with `, wait=5` it waits "
+        "up to that many seconds, 15 at most, for the outcome (RFC 7240).",
+        _TEXT | {"examples": ["respond-async", "respond-async, wait=5"]},
+    ),
+    "Idempotency-Key": (
+        "header",
+        "Up to 255 printable ASCII characters, as a quoted string or bare: the same key with the "
+        "same body, byte for byte, is the same opt-out.",
+        _TEXT | {"pattern": _IDEMPOTENCY_KEY},
+    ),
+    "opt_out_id": ("path", "`id` of the opt-out", _TEXT | {"format": "uuid"}),
+    "source": ("path", "the source's name in the gateway's configuration", _TEXT),
+    "code": ("path", "`code` of a problem", _TEXT | {"enum": list(ErrorCode)}),
+}
+# Description, and whether every answer that lists the header has it.
+_HEADERS = {
+    "X-Request-ID": ("The id that all log lines of this request carry.", True),
+    "Location": ("Where the opt-out is to be read.", True),
+    "Preference-Applied": ("`respond-async`, where it was asked for.", False),
+    "Idempotency-Replayed": ("`true` if the opt-out is on record from an earlier request.", False),
+    "WWW-Authenticate": ("`Bearer`", True),
+    "Allow": ("The methods that this address takes.", True),
+}
+_RETRY_AFTER = {
+    "description": "Seconds to wait before the same request; with every retryable problem.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+
+
+def describe(url_map: Map) -> dict[str, Any]:
+    """The document of all addresses in the map, within an application context."""
+    plugin = MarshmallowPlugin()
+    spec = APISpec(
+        "CRM Text opt-out gateway", VERSION, "3.1.0", plugins=[plugin], info={"description": _ABOUT}
+    )
+    # apispec's types leave open that a plugin has them once the spec is made.
+    converter: Any = plugin.converter
+    converter.add_attribute_function(_own_fields)
+    for tag in dict.fromkeys(route.tag for route in ROUTES.values()):  # in the page's order
+        spec.tag({"name": tag})
+    _add_components(spec)
+    for rule in sorted(url_map.iter_rules(), key=lambda rule: rule.rule):
+        if rule.endpoint not in NOT_DESCRIBED:
+            methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+            described = {method.lower(): _operation(rule) for method in methods}
+            spec.path(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations=described)
+    for (schema_class, *_), name in converter.refs.items():
+        schema = spec.components.schemas[name]
+        schema["description"] = schema_class.__doc__
+        if not issubclass(schema_class, StrictSchema):
+            del schema["additionalProperties"]  # answers may gain members
+    document: dict[str, Any] = spec.to_dict()
+    return document
+
+
+def _own_fields(_: object, field: fields.Field[Any], ret: dict[str, Any]) -> dict[str, Any]:
+    """What apispec cannot know of a field of ours; ``ret`` is what it found out by itself."""
+    found: dict[str, Any] = {}
+    if "example" in ret:
+        found["examples"] = [ret.pop("example")]  # as 3.1 has it
+    if isinstance(field, PhoneNumber):
+        found["type"] = ["string", "integer", *(["null"] if field.allow_none else [])]
+        found["pattern"] = rf"^\s*(?:[Tt][Ee][Ll]:)?{US_NUMBER.pattern}\s*$"
+        found |= {"maxLength": LONGEST, "minimum": 10**9, "maximum": 2 * 10**10 - 1}
+    elif isinstance(field, Text):
+        found["maxLength"] = field.longest
+        if "enum" not in ret:
+            found["pattern"] = r"^[^\u0000]*$"
+    elif isinstance(field, fields.Enum):
+        found["type"] = "string"
+    elif isinstance(field, WholeNumber):
+        found |= {"minimum": field.least, "maximum": field.most}
+    return found
+
+
+def _add_components(spec: APISpec) -> None:
+    scheme = {"type": "http", "scheme": "bearer", "description": "A key of the gateway's operator."}
+    spec.components.security_scheme("key", scheme)
+    for name, (place, words, schema) in _PARAMETERS.items():
+        spec.components.parameter(
+            name, place, {"description": words, "required": place == "path", "schema": schema}
+        )
+    for name, (words, required) in _HEADERS.items():
+        header = {"description": words, "required": required, "schema": _TEXT}
+        spec.components.header(name, header)
+    for code, kind in ERRORS.items():
+        spec.components.example(code, {"summary": kind.title, "value": _problem_example(code)})
+
+
+def _problem_example(code: ErrorCode) -> object:
+    """A problem with this code, rendered as any other is."""
+    is_upstreams = code in (ErrorCode.CUSTOMER_NOT_FOUND, ErrorCode.CRMTEXT_REJECTED)
+    pointer = FieldError("/phone_number", ErrorCode.INVALID_PHONE_NUMBER, "phone_number is empty.")
+    error = GatewayError(
+        code,
+        f"{ERRORS[code].title}.",
+        errors=[pointer] if code is ErrorCode.VALIDATION_FAILED else [],
+        crmtext=CrmTextWords(str(ERRORS[code].status), "reason") if is_upstreams else None,
+        opt_out_id=EXAMPLE_ID if is_upstreams else None,
+    )
+    token = request_id.set("5f2b6c1e9d")
+    try:
+        return problem(error).get_json()
+    finally:
+        request_id.reset(token)
+
+
+def _operation(rule: Rule) -> dict[str, Any]:
+    known = ROUTES[rule.endpoint]
+    operation: dict[str, Any] = {
+        "operationId": rule.endpoint.replace(".", "_"),
+        "tags": [known.tag],
+        "summary": known.summary,
+        "description": known.description,
+        "security": list(known.security),
+        "parameters": [*sorted(rule.arguments), *known.headers, "X-Request-ID"],
+        "responses": {str(status): _answer(answer) for status, answer in known.answers.items()}
+        | _problems(known),
+    }
+    if known.body:
+        operation["requestBody"] = {"required": True, "content": _content(known.body)}
+    return operation
+
+
+def _answer(answer: Answer) -> dict[str, Any]:
+    headers = {name: name for name in ("X-Request-ID", *answer.headers)}
+    return {"description": answer.words, "headers": headers, "content": _content(answer.content)}
+
+
+def _content(content: Content) -> dict[str, Any]:
+    """A copy, since apispec puts its references in place of the schemas."""
+    return {media_type: dict(entry) for media_type, entry in content.items()}
+
+
+def _problems(known: Route) -> dict[str, Any]:
+    codes = [code for code in ErrorCode if code in (*known.codes, *ANYWHERE)]
+    statuses = sorted({ERRORS[code].status for code in codes})
+    return {
+        str(status): _problem([code for code in codes if ERRORS[code].status == status])
+        for status in statuses
+    }
+
+
+def _problem(codes: Sequence[ErrorCode]) -> dict[str, Any]:
+    content = {"schema": ProblemSchema(), "examples": {str(code): str(code) for code in codes}}
+    return {
+        "description": "\n".join(f"- `{code}`: {ERRORS[code].explanation}" for code in codes),
+        "headers": _problem_headers(codes),
+        "content": {MEDIA_TYPE: content},
+    }
+
+
+def _problem_headers(codes: Sequence[ErrorCode]) -> Mapping[str, object]:
+    headers: dict[str, object] = {"X-Request-ID": "X-Request-ID"}
+    retryable = [ERRORS[code].retryable for code in codes]
+    if any(retryable):
+        headers["Retry-After"] = _RETRY_AFTER | {"required": all(retryable)}
+    for code, name in (
+        (ErrorCode.UNAUTHORIZED, "WWW-Authenticate"),
+        (ErrorCode.METHOD_NOT_ALLOWED, "Allow"),
+        (ErrorCode.CUSTOMER_NOT_FOUND, "Idempotency-Replayed"),
+        (ErrorCode.CRMTEXT_REJECTED, "Idempotency-Replayed"),
+    ):
+        if code in codes:
+            headers[name] = name
+    return headers

@@ -1,0 +1,73 @@
+"""GET /openapi.json, and GET /docs: a page to read it and try it, with no asset from elsewhere."""
+
+import json
+from functools import cache
+from importlib.resources import files
+
+from flask import Blueprint, Response, current_app, make_response, send_from_directory
+
+from gateway.errors import ErrorCode, GatewayError
+from gateway.web.docs.document import describe
+
+_ASSETS = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"})
+_CSP = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
+_SECONDS_KEPT = 300
+_ASSETS_SECONDS_KEPT = 24 * 3600
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>CRM Text opt-out gateway</title>
+<link rel="icon" href="/docs/favicon-32x32.png">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+<div id="page"></div>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</html>
+"""
+_START = """SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#page",
+  deepLinking: true,
+  tryItOutEnabled: true,
+  validatorUrl: null
+});
+"""
+
+
+def blueprint() -> Blueprint:
+    """The document and the page, for everybody: they say nothing of this installation."""
+    pages = Blueprint("openapi", __name__)
+    assets = str(files("flask_swagger_ui") / "dist")
+
+    @cache  # at its first use: 16 ms that starting need not wait for
+    def content() -> bytes:
+        return json.dumps(describe(current_app.url_map)).encode()
+
+    @pages.get("/openapi.json")
+    def document() -> Response:
+        return _cached(make_response(content()), "application/json")
+
+    @pages.get("/docs", strict_slashes=False)
+    def page() -> Response:
+        return _cached(make_response(_PAGE), "text/html; charset=utf-8")
+
+    @pages.get("/docs/start.js")
+    def start() -> Response:
+        return _cached(make_response(_START), "text/javascript; charset=utf-8")
+
+    @pages.get("/docs/<asset>")
+    def asset(asset: str) -> Response:
+        if asset not in _ASSETS:
+            raise GatewayError(ErrorCode.NOT_FOUND, "The page has no such file.")
+        return send_from_directory(assets, asset, max_age=_ASSETS_SECONDS_KEPT)
+
+    return pages
+
+
+def _cached(response: Response, media_type: str) -> Response:
+    response.content_type = media_type
+    response.headers["Content-Security-Policy"] = _CSP
+    response.cache_control.public = True
+    response.cache_control.max_age = _SECONDS_KEPT
+    return response

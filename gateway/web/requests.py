@@ -1,0 +1,142 @@
+"""What of a request means something to the gateway: its body, and a few headers.
+
+Bodies are refused by type and by size before they are read, and never decompressed. Headers are
+read as their standards say.
+"""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+
+from flask import request
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from gateway.errors import ErrorCode, GatewayError
+from gateway.phone_number import US_NUMBER
+
+_MOST_DISCARDED = 8 * 1024 * 1024
+_AT_ONCE = 64 * 1024
+_LONGEST_WAIT_SECONDS = 15
+_LONGEST_KEY = 255
+_LONGEST_PREFER = 500
+_REQUEST_ID = re.compile(r"[A-Za-z0-9\-_.:]{1,128}")
+_QUOTED = r'"(?:[^"\\]|\\.)*"'
+# RFC 7240: a preference is a token, perhaps with a value; parameters follow semicolons.
+_PREFERENCES = re.compile(rf"(?:{_QUOTED}|[^,])+")
+_PREFERENCE = re.compile(
+    rf"\s*(?P<name>[!#$%&'*+\-.^_`|~0-9A-Za-z]+)\s*(?:=\s*(?P<value>{_QUOTED}|[^\s;\"]*))?\s*(?:;.*)?"
+)
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Who owns the retry: the gateway with ``respond_async``, else the caller."""
+
+    respond_async: bool
+    wait_seconds: int
+
+
+def read_prefer(header: str) -> Preference:
+    """The caller's Prefer header (RFC 7240). What makes no sense in it is ignored; first one wins.
+
+    Waiting is meant only together with respond-async, and is cut to 15 seconds.
+    """
+    if len(header) > _LONGEST_PREFER:  # reading it takes the square of its length
+        return Preference(respond_async=False, wait_seconds=0)
+    found: dict[str, str] = {}
+    for text in _PREFERENCES.findall(header):
+        match = _PREFERENCE.fullmatch(text)
+        if match:
+            found.setdefault(match["name"].lower(), (match["value"] or "").strip('"'))
+    respond_async = found.get("respond-async") == ""
+    wait = found.get("wait", "")
+    seconds = int(wait[:9]) if re.fullmatch("[0-9]+", wait) else 0
+    return Preference(respond_async, min(seconds, _LONGEST_WAIT_SECONDS) if respond_async else 0)
+
+
+def read_idempotency_key(header: str | None) -> str | None:
+    """The key, given as a quoted string or bare; None if there is no header.
+
+    Raises GatewayError (invalid_request) for a key that is no 1 to 255 printable ASCII characters.
+    """
+    if header is None:
+        return None
+    key = header.strip(" \t")
+    if key.startswith('"'):
+        quoted = re.fullmatch(r'"((?:[ !#-\[\]-~]|\\["\\])*)"', key)
+        key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else ""
+    if re.fullmatch(rf"[ -~]{{1,{_LONGEST_KEY}}}", key):
+        return key
+    raise GatewayError(
+        ErrorCode.INVALID_REQUEST,
+        f"Idempotency-Key must be 1 to {_LONGEST_KEY} printable ASCII characters, "
+        "bare or as a quoted string.",
+    )
+
+
+def read_bearer(header: str) -> str | None:
+    """The key in an Authorization header of the Bearer scheme; None for any other."""
+    scheme, _, key = header.partition(" ")
+    return key.strip(" ") if scheme.lower() == "bearer" else None
+
+
+def is_sound_request_id(text: str) -> bool:
+    """Whether it may stand in log lines, where a phone number must not."""
+    return bool(_REQUEST_ID.fullmatch(text)) and not US_NUMBER.fullmatch(text)
+
+
+def read_body(*, limit: int, is_form: bool = False, may_lack_type: bool = False) -> bytes:
+    """The body of the current request, of at most ``limit`` bytes.
+
+    Raises GatewayError (unsupported_media_type, payload_too_large, invalid_request).
+    """
+    if request.headers.get("Content-Encoding"):
+        raise _unsupported("Send the body without a Content-Encoding.")
+    if not (may_lack_type and not request.mimetype):
+        _check_type(is_form=is_form)
+    # One more than is taken: a body without a length is cut there, and no error raised.
+    request.max_content_length = limit + 1
+    try:
+        body = request.get_data(cache=False)
+    except RequestEntityTooLarge:
+        _discard_the_rest()
+        raise _too_large(limit) from None
+    except Exception:  # each server has its own for a body that is no HTTP
+        raise _cut_short() from None
+    if len(body) > limit:
+        _discard_the_rest()
+        raise _too_large(limit)
+    if len(body) < (request.content_length or 0):
+        raise _cut_short()
+    return body
+
+
+def _check_type(*, is_form: bool) -> None:
+    if is_form and request.mimetype != "application/x-www-form-urlencoded":
+        raise _unsupported("Send 'Content-Type: application/x-www-form-urlencoded'.")
+    if not is_form and not request.is_json:
+        raise _unsupported("Send 'Content-Type: application/json'.")
+
+
+def _discard_the_rest() -> None:
+    """A client that is still sending when the connection closes never reads its answer."""
+    if "Expect" in request.headers:  # it sends nothing before it is told to
+        return
+    with suppress(Exception):  # it is not taken anyway, whatever is wrong with it
+        for _ in range(_MOST_DISCARDED // _AT_ONCE):
+            if not request.input_stream.read(_AT_ONCE):
+                return
+
+
+def _cut_short() -> GatewayError:
+    what = "The body ended early, or is not sent as HTTP/1.1 says (Content-Length or chunks)."
+    return GatewayError(ErrorCode.INVALID_REQUEST, what)
+
+
+def _too_large(limit: int) -> GatewayError:
+    what = f"The body is larger than {limit // 1024} KiB, the most that is taken here."
+    return GatewayError(ErrorCode.PAYLOAD_TOO_LARGE, what)
+
+
+def _unsupported(what: str) -> GatewayError:
+    return GatewayError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, what)

@@ -1,0 +1,259 @@
+"""For the person who sets a webhook source up: what it expects, what it makes of a delivery.
+
+No secret and no full number stands in anything that is said here.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from urllib.parse import urlsplit
+
+from flask import Flask
+
+from gateway.errors import ERRORS, ErrorCode, GatewayError
+from gateway.timestamps import read_timestamp
+from gateway.web.api.webhooks import read_delivery
+from gateway.webhooks.config import BodyFormat
+from gateway.webhooks.expressions import Expression, ExpressionFailed
+from gateway.webhooks.saved_message import SavedDelivery
+from gateway.webhooks.signatures import Refusal, Scheme, Signature, SignedRequest
+from gateway.webhooks.source import WebhookSource, Withdrawal
+
+# A topic, and what is to be said of it.
+Step = tuple[str, Sequence[str]]
+
+# What each refusal means, and where to look; the names are filled in from the source.
+ADVICE: Mapping[Refusal, str] = {
+    Refusal.MISSING_SIGNATURE: "there is no {header} header; does the sender sign?",
+    Refusal.MALFORMED_SIGNATURE: "{header} has not the form that the source expects: {form}",
+    Refusal.WRONG_SIGNATURE: (
+        "the secret is another than {secrets} has, or the file is not byte for byte what was sent, "
+        "or the sender signs something else; expected is: {signed}"
+    ),
+    Refusal.MISSING_ID: "there is no {id_header} header, which is signed too",
+    Refusal.MISSING_TIMESTAMP: "there is no {time_header} header, which is signed too",
+    Refusal.MALFORMED_TIMESTAMP: "{time_header} is no time written as {time_format}",
+    Refusal.STALE_TIMESTAMP: "it was sent more than {tolerance:g} s before {at}",
+    Refusal.FUTURE_TIMESTAMP: "it was sent more than {tolerance:g} s after {at}",
+}
+# The time is judged last, so the signature itself is good.
+_OF_TIME = (Refusal.MALFORMED_TIMESTAMP, Refusal.STALE_TIMESTAMP, Refusal.FUTURE_TIMESTAMP)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gateway would make of a delivery, step by step, and whether it would take it."""
+
+    steps: Sequence[Step]
+    is_accepted: bool
+
+
+def describe(source: WebhookSource, public_url: str | None) -> Sequence[Step]:
+    """What a source expects and what it does with it; of its secrets the names."""
+    signature = source.signature
+    is_list = ", or a list of events" if source.takes_list else ", never a list"
+    found = source.events and ["the elements of", *_lines(source.events)]
+    return [
+        ("address", [f"POST {public_url or ''}/v1/webhooks/{source.name}"]),
+        ("recipe", [source.recipe or "none, by hand"]),
+        ("body", ["a form" if source.body is BodyFormat.FORM else f"JSON{is_list}"]),
+        ("signature", [f"{signature.header}: {_form(signature)}"]),
+        ("signed", [_signed(signature)]),
+        ("timestamp", [_timestamp_words(signature)]),
+        ("secrets", [", ".join(source.secret_env)]),
+        ("events", found or ["the body, or each element of a list"]),
+        ("opt-out", _lines(source.opt_out)),
+        ("phone numbers", _lines(source.phone_numbers)),
+        ("delivery id", _delivery_id_words(source)),
+        ("requested at", _lines(source.requested_at) or ["when it arrives"]),
+        ("store", [source.store]),
+        ("answer", [source.answer]),
+    ]
+
+
+def judge(
+    source: WebhookSource, saved: SavedDelivery, public_url: str | None, at: datetime
+) -> Verdict:
+    """Goes through a delivery as if it came ``at`` that moment. Records nothing."""
+    url = _url(source, saved, public_url)
+    steps: list[Step] = [("delivery", list(_delivery_words(saved)))]
+    if source.signature.signs_url:
+        steps.append(("address", [url.partition("?")[0]]))
+    refusal = source.verify(SignedRequest(saved.method, url, saved.headers, saved.body), at)
+    steps += _signature_steps(source, saved, refusal, at)
+    result = "401 unauthorized" if refusal else ""
+    try:
+        _check_request(source, saved)
+    except GatewayError as error:  # the gateway looks at this first
+        result = _refused(error)
+        steps.append(("request", [error.detail]))
+    try:
+        steps += _event_steps(source, saved, at)
+    except GatewayError as error:
+        result = result or _refused(error)
+        steps.append(("body", [error.detail]))
+    steps.append(("result", [f"refused: {result}" if result else "accepted"]))
+    return Verdict(steps, is_accepted=not result)
+
+
+def _refused(error: GatewayError) -> str:
+    return f"{ERRORS[error.code].status} {error.code}"
+
+
+def _url(source: WebhookSource, saved: SavedDelivery, public_url: str | None) -> str:
+    """The address that the sender used; what was saved in front of a proxy may begin with its."""
+    start = public_url or ""
+    target = saved.target or f"/v1/webhooks/{source.name}"
+    return start + target.removeprefix(urlsplit(start).path)
+
+
+def _check_request(source: WebhookSource, saved: SavedDelivery) -> None:
+    """Raises GatewayError where the gateway would not even look at the signature."""
+    if saved.method != "POST":
+        what = f"The method is {saved.method}; webhooks come with POST."
+        raise GatewayError(ErrorCode.METHOD_NOT_ALLOWED, what)
+    kept = ("content-type", "content-encoding")
+    headers = {name: saved.headers[name] for name in kept if name in saved.headers}
+    with Flask(__name__).test_request_context(method="POST", headers=headers, data=saved.body):
+        read_delivery(source)
+
+
+def _delivery_words(saved: SavedDelivery) -> Iterator[str]:
+    yield f"{len(saved.headers)} headers, {len(saved.body)} bytes of body"
+    length = saved.headers.get("content-length", "")
+    if length.isdecimal() and int(length[:9]) != len(saved.body):
+        yield (
+            f"Content-Length says {length[:9]} bytes, so the body is not as it was sent; "
+            "has an editor added a line end?"
+        )
+
+
+def _signature_steps(
+    source: WebhookSource, saved: SavedDelivery, refusal: Refusal | None, at: datetime
+) -> list[Step]:
+    signature, timestamp = source.signature, source.signature.timestamp
+    what_to_do = ""
+    if refusal:
+        what_to_do = ADVICE[refusal].format(
+            header=signature.header,
+            form=_form(signature),
+            secrets=" or ".join(source.secret_env),
+            signed=_signed(signature),
+            id_header=signature.id_header,
+            time_header=timestamp and timestamp.header,
+            time_format=timestamp and timestamp.format,
+            tolerance=timestamp.tolerance if timestamp else 0,
+            at=at.isoformat(),
+        )
+        what_to_do = f"{refusal.replace('_', ' ')}: {what_to_do}"
+    if refusal and refusal not in _OF_TIME:
+        return [("signature", [what_to_do])]
+    steps: list[Step] = [("signature", ["good"])]
+    if timestamp:
+        sent_at = read_timestamp(saved.headers[timestamp.header.lower()], timestamp.format)
+        if refusal and sent_at:
+            hint = f"only the time is wrong: --at {sent_at.isoformat()} judges it as of then"
+            steps.append(("timestamp", [what_to_do, hint]))
+        else:
+            steps.append(("timestamp", [what_to_do or f"good at {at.isoformat()}"]))
+    return steps
+
+
+def _event_steps(source: WebhookSource, saved: SavedDelivery, at: datetime) -> list[Step]:
+    """Raises GatewayError if the body is unreadable."""
+    document = source.parse(saved.body)
+    reading = source.read(saved.body, saved.headers, at)
+    events = source.find_events(document)
+    found = [f"{len(events)} found, {reading.ignored} of them ignored"]
+    if source.events and _failure(source.events, document):
+        found.append(f"the events expression {_failure(source.events, document)}")
+    steps: list[Step] = [("events", found)]
+    for number, event in enumerate(events, 1):
+        steps.append((f"event {number}", list(_event_words(source, event))))
+    steps.append(("on record", list(_record_words(source, saved, reading.withdrawals))))
+    return steps
+
+
+def _event_words(source: WebhookSource, event: object) -> Iterator[str]:
+    failure = _failure(source.opt_out, event)
+    if failure:
+        yield f"ignored: the opt_out expression {failure}"
+    elif not source.is_opt_out(event):
+        yield "ignored: no opt-out"
+    else:
+        for number in source.numbers(event):
+            yield f"opt-out of {_number_words(number.phone_number, number.unusable)}"
+
+
+def _record_words(
+    source: WebhookSource, saved: SavedDelivery, withdrawals: Sequence[Withdrawal]
+) -> Iterator[str]:
+    for withdrawal in withdrawals:
+        whose = _number_words(withdrawal.phone_number, withdrawal.unusable)
+        status = "rejected, for a person to look at" if withdrawal.unusable else "pending"
+        asked_at = withdrawal.requested_at
+        when = asked_at.isoformat() if asked_at else "when it arrives"
+        yield f"{status}: {whose}, store {source.store}, requested {when}"
+        yield f"  a repeat is known by {_repeat_words(source, saved, withdrawal)}"
+    if not withdrawals:
+        yield "nothing"
+
+
+def _number_words(phone_number: str | None, unusable: str | None) -> str:
+    return f"a number that {unusable}" if phone_number is None else f"******{phone_number[-4:]}"
+
+
+def _repeat_words(source: WebhookSource, saved: SavedDelivery, withdrawal: Withdrawal) -> str:
+    header = source.delivery_id_header
+    if withdrawal.expires:
+        is_lacking = source.delivery_id or header
+        return f"the body, for 24 hours{'; there is no delivery id' if is_lacking else ''}"
+    if header and saved.headers.get(header.lower(), "").strip():
+        return f"{header} of the delivery"
+    return "delivery_id of the event"
+
+
+def _delivery_id_words(source: WebhookSource) -> Sequence[str]:
+    if source.delivery_id_header:
+        return [f"the header {source.delivery_id_header}"]
+    return _lines(source.delivery_id) or ["SHA-256 of the body, for 24 hours"]
+
+
+def _form(signature: Signature) -> str:
+    after = f" after {signature.prefix!r}" if signature.prefix else ""
+    several = f", one of several with {signature.separator!r} between them"
+    if signature.scheme is Scheme.TOKEN:
+        form = f"the secret{after}"
+    else:
+        form = f"HMAC-{signature.hash.upper()} in {signature.encoding}{after}"
+    return form + (several if signature.separator else "")
+
+
+def _signed(signature: Signature) -> str:
+    match signature.scheme:
+        case Scheme.TOKEN:
+            return "nothing, the secret itself is sent"
+        case Scheme.TWILIO:
+            return "the address, then the form's fields by name"
+        case Scheme.HMAC:
+            ids = f", {{id}} being the header {signature.id_header}"
+            return signature.signed + (ids if "{id}" in signature.placeholders else "")
+
+
+def _timestamp_words(signature: Signature) -> str:
+    timestamp = signature.timestamp
+    if timestamp is None:
+        return "none"
+    return f"{timestamp.header}: {timestamp.format}, {timestamp.tolerance:g} s off at most"
+
+
+def _lines(expression: Expression | None) -> list[str]:
+    return expression.text.strip().splitlines() if expression else []
+
+
+def _failure(expression: Expression, value: object) -> str | None:
+    try:
+        expression.search(value)
+    except ExpressionFailed as error:
+        return str(error)
+    return None

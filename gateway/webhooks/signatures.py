@@ -1,0 +1,209 @@
+"""Is a webhook delivery from who it says? Total and constant in time, over the bytes as sent.
+
+``verify`` answers whatever headers and body hold; it knows neither Flask nor the configuration
+file. The senders' schemes are HMAC over a template of parts, a token in a header, and Twilio's.
+"""
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from gateway.timestamps import TimestampFormat, read_timestamp
+from gateway.webhooks.twilio import signed_texts
+
+_MOST_SIGNATURES = 32
+_PART = re.compile(r"(\{[^{}]*\})")
+
+
+class Scheme(StrEnum):
+    """What a sender proves itself with."""
+
+    HMAC = "hmac"
+    TOKEN = "token"  # noqa: S105  # nosec B105
+    TWILIO = "twilio"
+
+
+class Hash(StrEnum):
+    """The hash under an HMAC; SHA-1 is sound there and still what some senders use."""
+
+    SHA1 = "sha1"
+    SHA256 = "sha256"
+    SHA512 = "sha512"
+
+
+class Encoding(StrEnum):
+    """How a digest is written into the header."""
+
+    HEX = "hex"
+    BASE64 = "base64"
+
+
+class Refusal(StrEnum):
+    """Why a delivery is not believed."""
+
+    MISSING_SIGNATURE = "missing_signature"
+    MALFORMED_SIGNATURE = "malformed_signature"
+    WRONG_SIGNATURE = "wrong_signature"
+    MISSING_ID = "missing_id"
+    MISSING_TIMESTAMP = "missing_timestamp"
+    MALFORMED_TIMESTAMP = "malformed_timestamp"
+    STALE_TIMESTAMP = "stale_timestamp"
+    FUTURE_TIMESTAMP = "future_timestamp"
+
+
+@dataclass(frozen=True)
+class Timestamp:
+    """The header with the time of sending, and how many seconds it may be off, inclusive."""
+
+    header: str
+    format: TimestampFormat
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Signature:
+    """How a sender signs. ``signed`` is text with {body} {timestamp} {method} {url} {id} in it."""
+
+    scheme: Scheme
+    header: str
+    hash: Hash = Hash.SHA256
+    encoding: Encoding = Encoding.HEX
+    prefix: str = ""
+    separator: str = ""
+    signed: str = "{body}"
+    id_header: str = ""
+    timestamp: Timestamp | None = None
+
+    @property
+    def placeholders(self) -> frozenset[str]:
+        """What stands in braces in ``signed``, braces included, known or not."""
+        return frozenset(_PART.findall(self.signed))
+
+    @property
+    def signs_url(self) -> bool:
+        return self.scheme is Scheme.TWILIO or "{url}" in self.placeholders
+
+
+@dataclass(frozen=True)
+class SignedRequest:
+    """A delivery as it came.
+
+    ``url`` is the public URL followed by path and query as received. Header names are in lower
+    case; a header that came several times is joined by commas. Texts are as WSGI gives them:
+    each character is one byte.
+    """
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def verify(
+    signature: Signature, request: SignedRequest, secrets: Iterable[bytes], now: datetime
+) -> Refusal | None:
+    """None if the request was signed with one of the secrets, within tolerance; else why not.
+
+    The time is judged last: only an authentic delivery is called stale or of the future.
+    """
+    given = request.headers.get(signature.header.lower(), "").strip()
+    if not given:
+        return Refusal.MISSING_SIGNATURE
+    candidates = _candidates(signature, given)
+    if not candidates:
+        return Refusal.MALFORMED_SIGNATURE
+    missing = _missing_part(signature, request)
+    if missing is not None:
+        return missing
+    try:
+        accepted = [proof for secret in secrets for proof in _proofs(signature, request, secret)]
+    except ValueError:  # characters or a form that no sender could have sent, let alone signed
+        return Refusal.WRONG_SIGNATURE
+    if not any(hmac.compare_digest(proof, one) for proof in accepted for one in candidates):
+        return Refusal.WRONG_SIGNATURE
+    return _judge_time(signature.timestamp, request, now)
+
+
+def _candidates(signature: Signature, given: str) -> list[bytes]:
+    """The signatures in the header that are in the sender's form; none if there are too many."""
+    parts = given.split(signature.separator) if signature.separator else [given]
+    if len(parts) > _MOST_SIGNATURES:
+        return []
+    decoded = (_decode(signature, part.strip()) for part in parts)
+    return [candidate for candidate in decoded if candidate is not None]
+
+
+def _decode(signature: Signature, part: str) -> bytes | None:
+    start = part[: len(signature.prefix)]
+    if signature.scheme is Scheme.TOKEN:
+        # "Bearer" is the name of an authentication scheme, which has no case (RFC 9110, 11.1)
+        has_prefix = start.lower() == signature.prefix.lower()
+    else:
+        has_prefix = start == signature.prefix
+    if not has_prefix:
+        return None
+    text = part[len(signature.prefix) :]
+    try:
+        if signature.scheme is Scheme.TOKEN:
+            return text.encode("latin-1")
+        if signature.encoding is Encoding.HEX:
+            return binascii.unhexlify(text)
+        return base64.b64decode(text, validate=True)
+    except ValueError:  # of all three: UnicodeEncodeError and binascii.Error are ValueErrors
+        return None
+
+
+def _missing_part(signature: Signature, request: SignedRequest) -> Refusal | None:
+    if signature.timestamp and not request.headers.get(signature.timestamp.header.lower()):
+        return Refusal.MISSING_TIMESTAMP
+    if "{id}" in signature.placeholders and not request.headers.get(signature.id_header.lower()):
+        return Refusal.MISSING_ID
+    return None
+
+
+def _proofs(signature: Signature, request: SignedRequest, secret: bytes) -> Sequence[bytes]:
+    """What an authentic header holds; raises ValueError if the request cannot have been sent."""
+    match signature.scheme:
+        case Scheme.TOKEN:
+            return [secret]
+        case Scheme.HMAC:
+            return [hmac.digest(secret, _signed_bytes(signature, request), signature.hash)]
+        case Scheme.TWILIO:
+            return [
+                hmac.digest(secret, text, "sha1")
+                for text in signed_texts(request.url, request.body)
+            ]
+
+
+def _signed_bytes(signature: Signature, request: SignedRequest) -> bytes:
+    """The template filled part by part, so that braces in the body mean nothing."""
+    headers, timestamp = request.headers, signature.timestamp
+    parts = {
+        "{body}": request.body,
+        "{method}": request.method.encode("latin-1"),
+        "{url}": request.url.encode("latin-1"),
+        "{id}": headers.get(signature.id_header.lower(), "").encode("latin-1"),
+    }
+    if timestamp is not None:
+        parts["{timestamp}"] = headers.get(timestamp.header.lower(), "").encode("latin-1")
+    pieces = _PART.split(signature.signed)
+    return b"".join(parts[piece] if piece in parts else piece.encode() for piece in pieces)
+
+
+def _judge_time(
+    timestamp: Timestamp | None, request: SignedRequest, now: datetime
+) -> Refusal | None:
+    if timestamp is None:
+        return None
+    sent_at = read_timestamp(request.headers[timestamp.header.lower()], timestamp.format)
+    if sent_at is None:
+        return Refusal.MALFORMED_TIMESTAMP
+    age = (now - sent_at).total_seconds()
+    if age > timestamp.tolerance:
+        return Refusal.STALE_TIMESTAMP
+    return Refusal.FUTURE_TIMESTAMP if age < -timestamp.tolerance else None

@@ -1,0 +1,526 @@
+"""How CRM Text's answers are read: its XML decides, and nothing is believed that contradicts."""
+
+import re
+from dataclasses import replace
+from datetime import UTC, datetime
+from xml.sax.saxutils import quoteattr
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway.consent import Customer, Outcome, Trouble
+from gateway.crmtext.answers import read_answer, scrub_for, without_xml
+from gateway.errors import CrmTextWords, ErrorCode
+from tests.support.factories import NUMBER
+from tests.support.fake_crmtext import xml
+
+SECRETS = ("pizzeria:p&zz=a s:cret:PIZZA", "p&zz=a s:cret", "pizzeria", "cGl6emVyaWE6cA==")
+SCRUB = scrub_for(SECRETS)
+OK = CrmTextWords("200", "ok")
+JOHN = Customer(
+    id="1234567891011",
+    name="John Queue",
+    status="opted_out",
+    store_id="456",
+    phone_number=NUMBER,
+    updated_at=datetime(2014, 8, 11, 21, 23, 36, tzinfo=UTC),
+)
+FIELDS = {
+    "custId": "1234567891011",
+    "subacct": "456",
+    "timestamp": "2014-08-11 14:23:36",
+    "optinStatus": "5",
+    "custName": "John Queue",
+    "custMobile": NUMBER,
+}
+
+
+def read(body: bytes | str, http_status: int = 200) -> Outcome:
+    return read_answer(
+        http_status, body if isinstance(body, bytes) else body.encode(), NUMBER, SCRUB
+    )
+
+
+def name_of(body: bytes | str, http_status: int = 200) -> str:
+    return read(body, http_status).name
+
+
+def response(inner: str = "", **attributes: str) -> str:
+    given = {"op": "optoutcustomer", "status": "200", "message": "ok"} | attributes
+    text = "".join(f" {name}={quoteattr(value)}" for name, value in given.items())
+    return f"<response{text}>{inner}</response>"
+
+
+def test_the_nested_shape_that_clients_parse_is_read() -> None:
+    assert read(xml(**FIELDS)) == Outcome(None, JOHN, already_opted_out=False, crmtext=OK)
+
+
+def test_the_flat_shape_that_is_documented_is_read() -> None:
+    body = """<response op= "optoutcustomer" status= "200" message= "ok">
+        <timestamp>2014-08-11 14:23:36</timestamp>
+        <custName>John Queue</custName>
+        </response>"""
+
+    customer = replace(JOHN, id=None, status=None, store_id=None, phone_number=None)
+    assert read(body) == Outcome(None, customer, crmtext=OK)
+
+
+@pytest.mark.parametrize(
+    ("inner", "customer"),
+    [
+        ("", None),
+        ("<customer/>", None),
+        ("<customer></customer>", None),
+        ("<customer>text</customer>", None),
+        ("<custName></custName>", None),
+        ("<custName/><custId/>", None),
+        ("<customer><custName></custName><custId>7</custId></customer>", {"id": "7"}),
+        (
+            "<custId>7</custId><customer><custName>Jo</custName></customer>",
+            {"id": "7", "name": "Jo"},
+        ),
+        ("<custId a='b'>7</custId>", {"id": "7"}),
+        ("<custId> 7 </custId>", {"id": "7"}),
+        ("<custId>7</custId><custId>7</custId>", {"id": "7"}),
+        ("<custId>7</custId><customer><custId>7</custId></customer>", {"id": "7"}),
+        ("<customer><custId>7</custId></customer><customer/>", {"id": "7"}),
+        ("<customer><subacct>Main St</subacct></customer>", {"store_id": "Main St"}),
+        ("<custName>Zo\u00eb &amp; Co &lt;3</custName>", {"name": "Zo\u00eb & Co <3"}),
+        ("<custName><![CDATA[<b>]]></custName>", {"name": "<b>"}),
+        ("<custName><b>Jo</b></custName>", None),
+        (f"<custName>{'x' * 300}</custName>", {"name": "x" * 255}),
+        ("<optinStatus>5</optinStatus>", {"status": "opted_out"}),
+        ("<!-- 5 --><custId>7</custId><?pi?>", {"id": "7"}),
+        ("<other>1</other><custId>7</custId>", {"id": "7"}),
+        (f"<custMobile>1 {NUMBER}</custMobile>", {"phone_number": f"1 {NUMBER}"}),
+    ],
+)
+def test_fields_are_found_where_they_stand_and_empty_ones_are_none(
+    inner: str, customer: dict[str, str] | None
+) -> None:
+    nobody = Customer(None, None, None, None, None, None)
+    expected = replace(nobody, **customer) if customer else None  # type: ignore[arg-type]
+
+    assert read(response(inner)) == Outcome(None, expected, crmtext=OK)
+
+
+@pytest.mark.parametrize(
+    ("local", "utc"),
+    [
+        ("2014-08-11 14:23:36", datetime(2014, 8, 11, 21, 23, 36, tzinfo=UTC)),  # summer
+        ("2014-01-11 14:23:36", datetime(2014, 1, 11, 22, 23, 36, tzinfo=UTC)),  # winter
+        ("2026-12-31 23:59:59", datetime(2027, 1, 1, 7, 59, 59, tzinfo=UTC)),
+        ("2026-11-01 01:30:00", datetime(2026, 11, 1, 8, 30, tzinfo=UTC)),  # the first of two
+        ("2026-03-08 02:30:00", datetime(2026, 3, 8, 10, 30, tzinfo=UTC)),  # left out
+        ("2014-08-11T14:23:36Z", None),
+        ("2014-08-11", None),
+        ("08/11/2014 14:23:36", None),
+        ("2014-13-11 14:23:36", None),
+        ("0000-00-00 00:00:00", None),
+        ("9999-12-31 23:59:59", None),
+        ("now", None),
+    ],
+)
+def test_times_are_of_the_us_west_coast_and_unreadable_ones_are_none(
+    local: str, utc: datetime | None
+) -> None:
+    customer = read(xml(custId="7", timestamp=local)).customer
+
+    assert customer == Customer("7", None, None, None, None, utc)
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [("1", "new"), ("3", "opted_in"), ("4", "pending"), ("5", "opted_out"), ("2", "2"), ("x", "x")],
+)
+def test_the_customers_status_is_a_word_or_else_as_it_came(code: str, status: str) -> None:
+    customer = read(xml("404", "not found", optinStatus=code)).customer
+
+    assert customer == Customer(None, None, status, None, None, None)
+
+
+TITLES = {
+    "404": "CRM Text does not know this customer",
+    "401": "CRM Text refused the gateway's credentials",
+    "429": "Too many calls to CRM Text",
+    "500": "CRM Text has trouble of its own",
+    "400": "CRM Text refused the opt-out",
+}
+
+
+@pytest.mark.parametrize("http_status", [200, 400, 401, 404, 429, 500, 503])
+@pytest.mark.parametrize(
+    ("status", "code", "like"),
+    [
+        ("400", ErrorCode.CRMTEXT_REJECTED, "400"),
+        ("402", ErrorCode.CRMTEXT_REJECTED, "400"),
+        ("405", ErrorCode.CRMTEXT_REJECTED, "400"),
+        ("422", ErrorCode.CRMTEXT_REJECTED, "400"),
+        ("499", ErrorCode.CRMTEXT_REJECTED, "400"),
+        ("404", ErrorCode.CUSTOMER_NOT_FOUND, "404"),
+        ("401", ErrorCode.CRMTEXT_AUTH_FAILED, "401"),
+        ("403", ErrorCode.CRMTEXT_AUTH_FAILED, "401"),
+        ("408", ErrorCode.CRMTEXT_UNAVAILABLE, "500"),
+        ("429", ErrorCode.CRMTEXT_RATE_LIMITED, "429"),
+        ("500", ErrorCode.CRMTEXT_UNAVAILABLE, "500"),
+        ("503", ErrorCode.CRMTEXT_UNAVAILABLE, "500"),
+        ("599", ErrorCode.CRMTEXT_UNAVAILABLE, "500"),
+    ],
+)
+def test_the_status_in_the_xml_decides_whatever_http_says(
+    http_status: int, status: str, code: ErrorCode, like: str
+) -> None:
+    words = CrmTextWords(status, "reason for Error")
+    detail = f"{TITLES[like]}: it answered with status {status}."
+
+    assert read(xml(status, "reason for Error"), http_status) == Outcome(
+        Trouble(code, detail, words), crmtext=words
+    )
+
+
+@pytest.mark.parametrize(
+    ("http_status", "name"),
+    [
+        (200, "opted_out"),
+        (201, "opted_out"),
+        (301, "crmtext_invalid_response"),
+        (302, "crmtext_invalid_response"),
+        (307, "crmtext_invalid_response"),
+        (400, "crmtext_invalid_response"),
+        (401, "crmtext_invalid_response"),
+        (404, "crmtext_invalid_response"),
+        (500, "crmtext_invalid_response"),
+    ],
+)
+def test_an_xml_200_is_believed_only_under_an_http_status_that_agrees(
+    http_status: int, name: str
+) -> None:
+    assert name_of(xml(**FIELDS), http_status) == name
+
+
+@pytest.mark.parametrize(
+    ("http_status", "name"),
+    [
+        (200, "crmtext_invalid_response"),
+        (204, "crmtext_invalid_response"),
+        (302, "crmtext_invalid_response"),
+        (400, "crmtext_invalid_response"),
+        (401, "crmtext_auth_failed"),
+        (403, "crmtext_auth_failed"),
+        (404, "crmtext_invalid_response"),
+        (408, "crmtext_unavailable"),
+        (410, "crmtext_invalid_response"),
+        (422, "crmtext_invalid_response"),
+        (429, "crmtext_rate_limited"),
+        (500, "crmtext_unavailable"),
+        (502, "crmtext_unavailable"),
+        (503, "crmtext_unavailable"),
+    ],
+)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html><h1>Not Found</h1></html>",
+        b"<!DOCTYPE html><html><body>404</body></html>",
+        b'{"status": "404"}',
+        b"Customer is opted out",
+        b'<error status="404"/>',
+        b"<response>404</response>",
+    ],
+)
+def test_without_crm_texts_xml_few_of_https_statuses_mean_something(
+    http_status: int, name: str, body: bytes
+) -> None:
+    outcome = read(body, http_status)
+
+    assert outcome.name == name
+    assert outcome.crmtext is None
+    assert outcome.trouble
+    assert not outcome.trouble.is_refusal
+
+
+def test_what_an_answer_without_xml_means_is_said_with_its_status() -> None:
+    assert without_xml(404, "is a surprise") == Trouble(
+        ErrorCode.CRMTEXT_INVALID_RESPONSE, "CRM Text's answer (HTTP 404) is a surprise."
+    )
+
+
+@pytest.mark.parametrize("status", ["400", "404", "409", "500"])
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Customer is opted out",
+        "Customer is Opted-Out",
+        "Customer is already opted out",
+        "customer is already opted-out.",
+        "CUSTOMER IS OPTED OUT.",
+        " Customer  is opted out ",
+    ],
+)
+def test_a_customer_who_is_opted_out_already_is_a_success(status: str, message: str) -> None:
+    assert read(xml(status, message)) == Outcome(
+        None, None, already_opted_out=True, crmtext=CrmTextWords(status, message)
+    )
+
+
+def test_of_a_customer_opted_out_already_the_fields_are_kept() -> None:
+    assert read(xml("400", "Customer is Opted-Out", **FIELDS)).customer == JOHN
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Customer is not opted out",
+        "Customer is opted in",
+        "Customer was opted out",
+        "Customer is opted out of nothing",
+        "The Customer is opted out",
+        "Customer is opted_out",
+        "Customer is optedout",
+        "Customer is opted out!",
+        "Customer is opted out..",
+        "Customer is already already opted out",
+        "opted out",
+        "",
+    ],
+)
+def test_no_other_message_is_taken_for_being_opted_out_already(message: str) -> None:
+    assert name_of(xml("400", message)) == "crmtext_rejected"
+
+
+INVALID = "crmtext_invalid_response"
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        (xml(**FIELDS | {"optinStatus": "3"}), INVALID),
+        (xml(**FIELDS | {"optinStatus": "1"}), INVALID),
+        (xml(**FIELDS | {"optinStatus": "opted out"}), INVALID),
+        (xml(**FIELDS | {"optinStatus": ""}), "opted_out"),
+        (xml(**FIELDS | {"custMobile": "9995551235"}), INVALID),
+        (xml(**FIELDS | {"custMobile": "unknown"}), INVALID),
+        (xml(**FIELDS | {"custMobile": f"44{NUMBER}"}), INVALID),
+        (xml(**FIELDS | {"custMobile": f"1{NUMBER}"}), "opted_out"),
+        (xml(**FIELDS | {"custMobile": "(999) 555-1234"}), "opted_out"),
+        (xml(**FIELDS | {"custMobile": ""}), "opted_out"),
+        (response("<optinStatus>5</optinStatus><optinStatus>3</optinStatus>"), INVALID),
+        (
+            response(
+                "<optinStatus>5</optinStatus><customer><optinStatus>3</optinStatus></customer>"
+            ),
+            INVALID,
+        ),
+        (
+            response(
+                f"<customer><custMobile>{NUMBER}</custMobile></customer>"
+                "<customer><custMobile>9995551235</custMobile></customer>"
+            ),
+            INVALID,
+        ),
+        (response(op="optincustomer"), INVALID),
+        (response(op="getcustomerinfo", status="404"), INVALID),
+        (response(op="optincustomer", status="400", message="Customer is opted out"), INVALID),
+        (response(op=""), "opted_out"),
+        (response(op="OptOutCustomer"), "opted_out"),
+        ('<response status="200"/>', "opted_out"),
+        ('<response status="404"/>', "customer_not_found"),
+        ('<response message="ok"/>', INVALID),
+        ('<response op="optoutcustomer"/>', INVALID),
+        *(
+            (response(status=status), INVALID)
+            for status in (
+                "",
+                "0",
+                "20",
+                "2000",
+                "200 ",
+                "+200",
+                "ok",
+                "100",
+                "201",
+                "204",
+                "302",
+                "600",
+                "4xx",
+                "\u0662\u0660\u0660",
+                "200.0",
+                "2e2",
+            )
+        ),
+        (response(status="302", message="Customer is opted out"), INVALID),
+        (response("<status>200</status>", status="500"), "crmtext_unavailable"),
+        ('<r:response xmlns:r="x" status="200"/>', INVALID),
+        ('<Response status="200"/>', INVALID),
+        ('<responses><response status="200"/></responses>', INVALID),
+        ('<response status="200" status="404"/>', INVALID),
+        ('<response status="200"/><response status="404"/>', INVALID),
+        ('<response status="200"/>trailing', INVALID),
+        ('<response status="200">', INVALID),
+        ('<response status="200"><customer></response>', INVALID),
+        ('<response status="200"><custName>&undefined;</custName></response>', INVALID),
+        ('<response status="200"><custName>\0</custName></response>', INVALID),
+        ('<response status="200"><custName>&#0;</custName></response>', INVALID),
+        (" \n" + response(), "opted_out"),
+        (' <?xml version="1.0"?>' + response(), INVALID),
+        (response() + "\n<!-- page served in 3 ms -->\n", "opted_out"),
+        ("<a>" * 100_000, INVALID),
+        (f'<response status="200">{"<a>" * 50_000}{"</a>" * 50_000}</response>', "opted_out"),
+    ],
+    ids=lambda given: given[:60] if isinstance(given, str) else None,
+)
+def test_an_answer_that_contradicts_itself_or_is_odd_is_not_believed(
+    body: bytes | str, name: str
+) -> None:
+    assert name_of(body) == name
+
+
+def test_a_refusal_keeps_what_is_known_of_the_customer_and_a_contradiction_does_not() -> None:
+    assert read(xml("404", "not found", **FIELDS)).customer == JOHN
+    assert read(xml("500", "oops", **FIELDS)).customer is None
+    assert read(xml(**FIELDS | {"optinStatus": "3"})).customer is None
+
+
+def test_an_answer_that_said_nothing_has_no_words() -> None:
+    outcome = read("<response><custId>7</custId></response>")
+
+    assert outcome == Outcome(
+        Trouble(
+            ErrorCode.CRMTEXT_INVALID_RESPONSE,
+            "CRM Text's answer has no status, or one that is not known.",
+        )
+    )
+
+
+DOCTYPES = [
+    "<!DOCTYPE response>",
+    '<!DOCTYPE response SYSTEM "http://127.0.0.1:9/crm.dtd">',
+    '<!DOCTYPE response PUBLIC "-//x" "file:///etc/passwd">',
+    '<!DOCTYPE response [<!ATTLIST response status CDATA "200">]>',
+    '<!DOCTYPE response [<!ENTITY a "5">]>',
+    '<!DOCTYPE response [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>',
+    "<!DOCTYPE response[]>",
+    "<!-- a comment before it --><!DOCTYPE response>",
+]
+
+
+@pytest.mark.parametrize("doctype", DOCTYPES)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "latin-1"])
+def test_a_document_type_is_refused_in_every_encoding(doctype: str, encoding: str) -> None:
+    names = {"utf-8-sig": "utf-8", "utf-16-be": "utf-16", "latin-1": "iso-8859-1"}
+    declared = names.get(encoding, encoding)
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    body = f'{mark}<?xml version="1.0" encoding="{declared}"?>{doctype}{response()}'
+
+    assert read(body.encode(encoding)) == Outcome(
+        Trouble(
+            ErrorCode.CRMTEXT_INVALID_RESPONSE,
+            "CRM Text's answer (HTTP 200) declares a document type.",
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "iso-8859-1", "windows-1252", "us-ascii"]
+)
+def test_xml_is_read_in_the_encoding_that_it_declares(encoding: str) -> None:
+    name = "Zoe" if encoding == "us-ascii" else "Zo\u00eb"
+    declared = encoding.removesuffix("-sig")
+    body = f'<?xml version="1.0" encoding="{declared}"?>{response(f"<custName>{name}</custName>")}'
+
+    customer = read(body.encode(encoding)).customer
+    assert customer == Customer(None, name, None, None, None, None)
+
+
+@pytest.mark.parametrize("declared", ["utf-7", "klingon", "utf-16", "big5", "rot13", "idna", "zip"])
+def test_an_encoding_that_is_unknown_or_untrue_is_not_readable(declared: str) -> None:
+    body = f'<?xml version="1.0" encoding="{declared}"?>{response()}'
+
+    assert name_of(body) == INVALID
+
+
+@pytest.mark.parametrize("body", [b'<response status="200" message="\xff"/>', b"\xff\xfe<", b"\0"])
+def test_broken_bytes_are_not_readable(body: bytes) -> None:
+    assert name_of(body) == INVALID
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("bad login pizzeria:p&zz=a s:cret:PIZZA", "bad login [secret]"),
+        ("bad login PIZZERIA:P&ZZ=A S:CRET:pizza", "bad login [secret]"),
+        ("password p&zz=a s:cret is wrong", "password [secret] is wrong"),
+        ("user=pizzeria&pass=p%26zz%3Da%20s%3Acret", "user=[secret]&pass=[secret]"),
+        ("pass=p%26zz%3Da+s%3Acret", "pass=[secret]"),
+        ("Basic cGl6emVyaWE6cA==", "Basic [secret]"),
+        ("Basic cGl6emVyaWE6cA%3D%3D", "Basic [secret]"),
+        (f"{NUMBER} cannot receive messages", "********** cannot receive messages"),
+        ("(999) 555-1234, try in 30 s", "(***) ***-****, try in ** s"),
+        ("\u0669\u0669 and \uff11", "** and *"),
+        ("x" * 300, "x" * 255),
+        ("x" * 250 + "p&zz=a s:cret", "x" * 250 + "[secr"),
+        ("reason for Error", "reason for Error"),
+    ],
+)
+def test_secrets_and_digits_in_a_message_are_masked(message: str, shown: str) -> None:
+    outcome = read(xml("400", message))
+
+    assert outcome.crmtext == CrmTextWords("400", shown)
+    assert outcome.trouble
+    assert outcome.trouble.crmtext == CrmTextWords("400", shown)
+    assert message not in outcome.trouble.detail
+
+
+def test_an_odd_status_is_shown_masked_too() -> None:
+    assert read(xml(f"{NUMBER} pizzeria", "")).crmtext == CrmTextWords("********** [secret]", None)
+
+
+attributes = st.one_of(
+    st.sampled_from(["200", "404", "400", "500", "5", "3", "", "ok", "Customer is opted out"]),
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=12),
+)
+statuses = st.sampled_from([200, 204, 302, 400, 401, 404, 500]) | st.integers(100, 999)
+
+
+@given(
+    st.binary(max_size=200) | st.text('<>/="!?&;#[]responsetau 0245\0\u00eb', max_size=80), statuses
+)
+@example(b'<response status="200">', 200)
+def test_no_bytes_make_the_reader_raise_or_believe(body: bytes | str, http_status: int) -> None:
+    outcome = read(body if isinstance(body, bytes) else body.encode(), http_status)
+
+    assert outcome.trouble
+    assert not outcome.trouble.is_refusal
+
+
+@given(
+    http_status=statuses,
+    op=st.sampled_from(["optoutcustomer", "optincustomer", ""]),
+    status=attributes,
+    message=attributes,
+    opt_in_status=st.none() | attributes,
+    mobile=st.none() | st.sampled_from([NUMBER, f"+1{NUMBER}", "9995551235"]) | attributes,
+)
+def test_success_needs_a_200_without_contradiction_or_the_word_that_it_is_done_already(
+    *,
+    http_status: int,
+    op: str,
+    status: str,
+    message: str,
+    opt_in_status: str | None,
+    mobile: str | None,
+) -> None:
+    fields = {"optinStatus": opt_in_status, "custMobile": mobile}
+    body = xml(status, message, op, **{name: text for name, text in fields.items() if text})
+
+    worked = (
+        status == "200"
+        and http_status < 300
+        and (opt_in_status or "").strip() in ("", "5")
+        and (not mobile or mobile.strip() in ("", NUMBER, f"+1{NUMBER}"))
+    )
+    already = re.fullmatch("[45][0-9]{2}", status) and message == "Customer is opted out"
+    believed = op != "optincustomer" and not 300 <= http_status < 400 and (worked or already)
+    assert (read(body, http_status).trouble is None) == bool(believed)

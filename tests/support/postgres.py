@@ -1,0 +1,152 @@
+"""A real PostgreSQL for tests: started once, on a free port, with a database for each test."""
+
+import atexit
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+import pytest
+
+from gateway.assembly import open_ledger
+from gateway.ledger.migrations.upgrade import upgrade
+from tests.support.factories import free_port, make_settings
+
+_BINARIES = Path("/usr/lib/postgresql/15/bin")
+_OWNER = "postgres"  # PostgreSQL refuses to run as root
+_TEMPLATE = "an_empty_ledger"
+
+
+class Postgres:
+    """A server with Debian's settings, the durable ones included, that ends with this process."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="gateway-postgres-"))
+        self.port = free_port()
+        self._numbers = count(1)
+        if os.getuid() == 0:
+            shutil.chown(self._folder, _OWNER, _OWNER)
+        initdb = "initdb --auth=trust --username=gateway --encoding=UTF8 --locale=C.UTF-8 --no-sync"
+        _run([*initdb.split(), "-D", str(self._folder / "data")])
+        self.start()
+        atexit.register(self._remove)
+
+    def start(self) -> None:
+        command = [
+            *["postgres", "-D", str(self._folder / "data"), "-p", str(self.port)],
+            *["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="],
+        ]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(  # noqa: S603, every word is written here
+                _as_owner(command), stdout=log, stderr=log, start_new_session=True
+            )
+        ends_at = time.monotonic() + 20
+        while not self._answers():
+            assert self._process.poll() is None, (self._folder / "log").read_text()
+            assert time.monotonic() < ends_at, "PostgreSQL does not answer after 20 s"
+            time.sleep(0.02)
+
+    def stop(self, mode: Literal["fast", "immediate"]) -> None:
+        _run(["pg_ctl", "-D", str(self._folder / "data"), "-m", mode, "-w", "stop"])
+        self._process.wait(20)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def new_database(self, *, template: str = "template1") -> str:
+        """The URL of a database of one's own."""
+        name = f"test_{next(self._numbers)}"
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return self.url(name)
+
+    def url(self, database: str) -> str:
+        return f"postgresql://gateway@127.0.0.1:{self.port}/{database}"
+
+    def execute(self, statement: str, *, database: str = "postgres") -> list[tuple[object, ...]]:
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.execute("SELECT 1"))
+        except psycopg.OperationalError:
+            return False
+
+    def _remove(self) -> None:
+        if self.is_running:
+            self._process.send_signal(signal.SIGQUIT)  # at once, and its own processes too
+            self._process.wait(20)
+        shutil.rmtree(self._folder)
+
+
+def running_postgres() -> Postgres:
+    """The server that all tests share; skips where it is not installed, but never in CI."""
+    if not _BINARIES.exists() and "CI" not in os.environ:
+        pytest.skip(f"PostgreSQL is not installed in {_BINARIES}")
+    server = _shared()
+    if not server.is_running:  # a test that stopped it broke off
+        server.start()
+    return server
+
+
+def new_postgres_ledger() -> str:
+    """The URL of an upgraded, empty ledger on the shared server."""
+    server = running_postgres()
+    _make_template(server)
+    return server.new_database(template=_TEMPLATE)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, empty_ledger: Path, tmp_path: Path) -> str:
+    """A ledger of the test's own, upgraded and empty; once on each database."""
+    if request.param == "postgres":
+        return new_postgres_ledger()
+    return f"sqlite:///{shutil.copy(empty_ledger, tmp_path / 'gateway.db')}"
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    """A server of the test's own, to be stopped and started."""
+    running_postgres()
+    server = Postgres()
+    yield server
+    if server.is_running:
+        server.stop("immediate")
+
+
+@cache
+def _shared() -> Postgres:
+    return Postgres()
+
+
+@cache
+def _make_template(server: Postgres) -> None:
+    server.execute(f"CREATE DATABASE {_TEMPLATE}")
+    ledger = open_ledger(make_settings(DATABASE_URL=server.url(_TEMPLATE)))
+    upgrade(ledger.engine)
+    ledger.engine.dispose()  # a database with a connection is no template
+
+
+def _as_owner(command: list[str]) -> list[str]:
+    path = [str(_BINARIES / command[0]), *command[1:]]
+    # Ends with the process that started it, should that be killed.
+    setpriv = ["setpriv", "--pdeathsig=QUIT"]
+    if os.getuid() == 0:
+        setpriv += [f"--reuid={_OWNER}", f"--regid={_OWNER}", "--clear-groups"]
+    return [*setpriv, *path]
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(  # noqa: S603, every word of the command is written here
+        _as_owner(command), check=True, capture_output=True, timeout=60, cwd="/"
+    )

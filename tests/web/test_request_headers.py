@@ -1,0 +1,185 @@
+"""The headers that mean something: Prefer, Idempotency-Key, Authorization, X-Request-ID."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import ErrorCode, GatewayError
+from gateway.web.requests import (
+    Preference,
+    is_sound_request_id,
+    read_bearer,
+    read_idempotency_key,
+    read_prefer,
+)
+from tests.support.factories import NUMBER
+
+NOW = Preference(respond_async=False, wait_seconds=0)
+
+
+def later(wait_seconds: int = 0) -> Preference:
+    return Preference(respond_async=True, wait_seconds=wait_seconds)
+
+
+@pytest.mark.parametrize(
+    ("header", "preference"),
+    [
+        ("", NOW),
+        ("respond-async", later()),
+        ("Respond-Async", later()),
+        (" respond-async ", later()),
+        ('respond-async=""', later()),
+        ("respond-async=", later()),
+        ("respond-async, wait=5", later(5)),
+        ("respond-async,wait=5", later(5)),
+        ("wait=5, respond-async", later(5)),
+        ("WAIT = 5 , respond-async", later(5)),
+        ('respond-async, wait="5"', later(5)),
+        ("respond-async, wait=0", later()),
+        ("respond-async, wait=15", later(15)),
+        ("respond-async, wait=16", later(15)),
+        (f"respond-async, wait={'9' * 400}", later(15)),
+        ("respond-async; priority=high, wait=3; x", later(3)),
+        ("respond-async;, wait=3", later(3)),
+        ('handling="a, b", respond-async', later()),
+        ('handling="a \\", wait=9", respond-async, wait=2', later(2)),
+        ("respond-async, wait=4, wait=9", later(4)),
+        ("respond-async, respond-async=no", later()),
+        (",, respond-async ,,", later()),
+        ("return=minimal, respond-async", later()),
+        # Waiting alone takes nothing over, and what makes no sense is ignored.
+        ("wait=5", NOW),
+        ("return=minimal", NOW),
+        ("respond-async=yes", NOW),
+        ("respond-async=yes, respond-async", NOW),
+        ("respond async", NOW),
+        ("respondasync", NOW),
+        ("handling=lenient; respond-async", NOW),
+        ('handling="respond-async', NOW),
+        ('handling="x, respond-async"', NOW),
+        ("respond-async, wait=soon", later()),
+        ("respond-async, wait=-5", later()),
+        ("respond-async, wait=5.5", later()),
+        ("respond-async, wait=\u0665", later()),
+        ("respond-async, wait", later()),
+    ],
+)
+def test_prefer_is_read_as_rfc_7240_says(header: str, preference: Preference) -> None:
+    assert read_prefer(header) == preference
+
+
+@given(st.text(st.characters(max_codepoint=255), max_size=80))
+def test_no_prefer_header_is_an_error(header: str) -> None:
+    assert 0 <= read_prefer(header).wait_seconds <= 15
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        (None, None),
+        ("abc", "abc"),
+        ('"abc"', "abc"),
+        ("  abc\t", "abc"),
+        ("8e03978e-40d5-43dd-bc93-6894a57f9324", "8e03978e-40d5-43dd-bc93-6894a57f9324"),
+        ('"a \\"quoted\\" \\\\ key"', 'a "quoted" \\ key'),
+        ('with "quotes" inside', 'with "quotes" inside'),
+        ("a, b", "a, b"),
+        ("x" * 255, "x" * 255),
+        (f'"{"x" * 255}"', "x" * 255),
+        ('"' + '\\"' * 255 + '"', '"' * 255),
+    ],
+)
+def test_an_idempotency_key_is_taken_quoted_or_bare(header: str | None, key: str | None) -> None:
+    assert read_idempotency_key(header) == key
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        "  ",
+        '""',
+        '"',
+        '"abc',
+        '"abc" trailing',
+        '"abc";a=1',
+        '"a"b"',
+        '"a\\b"',
+        "x" * 256,
+        f'"{"x" * 256}"',
+        "schlüssel",
+        "a\x7fb",
+        "a\tb",
+        "a\0b",
+        "ключ",
+    ],
+)
+def test_a_malformed_idempotency_key_is_refused_without_being_repeated(header: str) -> None:
+    with pytest.raises(GatewayError) as refusal:
+        read_idempotency_key(header)
+
+    assert (refusal.value.code, refusal.value.detail) == (
+        ErrorCode.INVALID_REQUEST,
+        "Idempotency-Key must be 1 to 255 printable ASCII characters, bare or as a quoted string.",
+    )
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=255))
+def test_a_key_means_the_same_quoted_and_bare(key: str) -> None:
+    quoted = '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    assert read_idempotency_key(quoted) == key
+
+
+@pytest.mark.parametrize(
+    ("header", "key"),
+    [
+        ("Bearer abc", "abc"),
+        ("bearer abc", "abc"),
+        ("BEARER   abc ", "abc"),
+        ("Bearer", ""),
+        ("Bearer ", ""),
+        ("", None),
+        ("abc", None),
+        ("Basic abc", None),
+        ("Token abc", None),
+        ("Bearer\tabc", None),
+    ],
+)
+def test_a_key_comes_by_the_bearer_scheme_only(header: str, key: str | None) -> None:
+    assert read_bearer(header) == key
+
+
+@pytest.mark.parametrize(
+    "text", ["a", "0", "8e03978e-40d5-43dd-bc93-6894a57f9324", "a.b_c:d-e", "x" * 128]
+)
+def test_a_sound_request_id_is_kept(text: str) -> None:
+    assert is_sound_request_id(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "x" * 129,
+        "a b",
+        "a,b",
+        "a\n",
+        "a/b",
+        '"a"',
+        "é",
+        "a\r\nX: y",
+        "<script>",
+        "٣",
+        NUMBER,
+        f"1{NUMBER}",
+    ],
+)
+def test_an_unsound_request_id_is_not_kept(text: str) -> None:
+    assert not is_sound_request_id(text)
+
+
+@pytest.mark.parametrize("filling", ['"\\', " ", "a=", ";", ","])
+def test_a_prefer_header_of_many_kilobytes_is_not_even_read(filling: str) -> None:
+    header = "respond-async, " + filling * 40_000
+    assert read_prefer(header) == Preference(respond_async=False, wait_seconds=0)
