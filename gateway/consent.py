@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from gateway.errors import ERRORS, CrmTextWords, ErrorCode
+from gateway.errors import CrmTextWords, Failure
 
 
 class Status(StrEnum):
@@ -32,29 +32,10 @@ class Customer:
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """Why an opt-out is not, or not yet, with CRM Text."""
-
-    code: ErrorCode
-    detail: str
-    crmtext: CrmTextWords | None = None
-    retry_after: int | None = None  # seconds, CRM Text's own wish; not kept on record
-
-    @property
-    def retryable(self) -> bool:
-        return ERRORS[self.code].retryable
-
-    @property
-    def is_refusal(self) -> bool:
-        """Whether CRM Text itself said no for good, so that no repetition can help."""
-        return self.code in (ErrorCode.CUSTOMER_NOT_FOUND, ErrorCode.CRMTEXT_REJECTED)
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """What one call to CRM Text came to; without ``trouble`` the customer is opted out."""
+    """What one call to CRM Text came to; without ``failure`` the customer is opted out."""
 
-    trouble: Trouble | None
+    failure: Failure | None
     customer: Customer | None = None
     already_opted_out: bool = False
     http_status: int | None = None
@@ -63,7 +44,7 @@ class Outcome:
     @property
     def name(self) -> str:
         """``opted_out`` or the error's code, as attempts and metrics have it."""
-        return self.trouble.code if self.trouble else Status.OPTED_OUT
+        return self.failure.code if self.failure else Status.OPTED_OUT
 
 
 @dataclass(frozen=True)
@@ -99,7 +80,7 @@ class OptOut:
     customer: Customer | None
     already_opted_out: bool
     attempts: int
-    error: Trouble | None
+    error: Failure | None
     requested_at: datetime
     created_at: datetime
     opted_out_at: datetime | None

@@ -247,26 +247,51 @@ class CrmTextWords:
     message: str | None
 
 
-class GatewayError(Exception):
-    """An error with a code of its own; ``detail`` is shown to the caller and holds no secret."""
+@dataclass(frozen=True)
+class Failure:
+    """Why something was not done, or not yet. ``detail`` is shown to callers and holds no secret.
 
-    def __init__(  # noqa: PLR0913, one keyword for each optional member of a problem body
+    ``retry_after`` is in seconds; None means what the code's row in ``ERRORS`` says.
+    """
+
+    code: ErrorCode
+    detail: str
+    crmtext: CrmTextWords | None = None
+    retry_after: int | None = None
+    errors: Sequence[FieldError] = ()
+
+    @property
+    def retryable(self) -> bool:
+        return ERRORS[self.code].retryable
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether CRM Text itself refused for good, so that no retry can help."""
+        return self.code in (ErrorCode.CUSTOMER_NOT_FOUND, ErrorCode.CRMTEXT_REJECTED)
+
+
+class GatewayError(Exception):
+    """Raised to say that a request failed: a Failure, and the opt-out on record if there is one."""
+
+    def __init__(
         self,
         code: ErrorCode,
         detail: str,
         *,
         errors: Sequence[FieldError] = (),
-        retry_after: int | None = None,
-        crmtext: CrmTextWords | None = None,
         opt_out_id: str | None = None,
     ) -> None:
         super().__init__(code, detail)
-        self.code = code
-        self.detail = detail
-        self.errors = tuple(errors)
-        self.retry_after = retry_after
-        self.crmtext = crmtext
+        self.failure = Failure(code, detail, errors=tuple(errors))
         self.opt_out_id = opt_out_id
+
+    @property
+    def code(self) -> ErrorCode:
+        return self.failure.code
+
+    @property
+    def detail(self) -> str:
+        return self.failure.detail
 
 
 class LedgerUnavailable(GatewayError):

@@ -89,7 +89,7 @@ class CustomerSchema(Schema):
     updated_at = Time(required=True, allow_none=True)
 
 
-class TroubleSchema(Schema):
+class FailureSchema(Schema):
     """Why an opt-out is not, or not yet, with CRM Text."""
 
     code = fields.String(
@@ -120,7 +120,7 @@ class OptOutSchema(Schema):
     customer = fields.Nested(CustomerSchema, required=True, allow_none=True)
     already_opted_out = fields.Boolean(required=True)
     attempts = fields.Integer(required=True, metadata={"description": "calls to CRM Text so far"})
-    error = fields.Nested(TroubleSchema, required=True, allow_none=True)
+    error = fields.Nested(FailureSchema, required=True, allow_none=True)
     requested_at = Time(required=True)
     created_at = Time(required=True)
     opted_out_at = Time(required=True, allow_none=True)

@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-from gateway.errors import ERRORS, ErrorCode, GatewayError
+from gateway.errors import ERRORS, ErrorCode, Failure, GatewayError
 
 # The contract's table: code, HTTP status, whether to repeat the request.
 CONTRACT = {
@@ -90,9 +90,5 @@ def test_an_unknown_code_has_no_page(refused_client: FlaskClient, address: str) 
 def test_an_error_does_not_need_more_than_a_code_and_a_sentence() -> None:
     error = GatewayError(ErrorCode.NOT_FOUND, "There is nothing.")
 
-    assert (error.errors, error.retry_after, error.crmtext, error.opt_out_id) == (
-        (),
-        None,
-        None,
-        None,
-    )
+    assert error.failure == Failure(ErrorCode.NOT_FOUND, "There is nothing.")
+    assert error.opt_out_id is None

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 
 import xmltodict
 
-from gateway.consent import Customer, Outcome, Trouble
-from gateway.errors import ERRORS, CrmTextWords, ErrorCode
+from gateway.consent import Customer, Outcome
+from gateway.errors import ERRORS, CrmTextWords, ErrorCode, Failure
 from gateway.phone_number import UnusablePhoneNumber, read_phone_number
 
 METHOD = "optoutcustomer"
@@ -59,18 +59,18 @@ def read_answer(http_status: int, body: bytes, phone_number: str, scrub: Scrub) 
     if verdict is None:
         already = answer.status != "200"
         return Outcome(None, _customer(answer), already_opted_out=already, crmtext=words)
-    trouble = Trouble(*verdict, words)
-    customer = _customer(answer) if trouble.is_refusal else None
-    return Outcome(trouble, customer, crmtext=words)
+    failure = Failure(*verdict, words)
+    customer = _customer(answer) if failure.is_refusal else None
+    return Outcome(failure, customer, crmtext=words)
 
 
-def without_xml(http_status: int, why: str) -> Trouble:
+def without_xml(http_status: int, why: str) -> Failure:
     """What an answer without CRM Text's XML means; ``why`` completes a sentence about it.
 
     Only a few of HTTP's statuses mean something: a proxy's 404 must never end an opt-out.
     """
     code = _code_of(http_status) or ErrorCode.CRMTEXT_INVALID_RESPONSE
-    return Trouble(code, f"CRM Text's answer (HTTP {http_status}) {why}.")
+    return Failure(code, f"CRM Text's answer (HTTP {http_status}) {why}.")
 
 
 @dataclass(frozen=True)

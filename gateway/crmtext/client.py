@@ -14,10 +14,10 @@ import requests
 from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
 
 from gateway.accounts import Store
-from gateway.consent import Outcome, Trouble
+from gateway.consent import Outcome
 from gateway.crmtext.answers import METHOD, Scrub, read_answer, scrub_for, without_xml
 from gateway.deadline_http import DeadlineHttp
-from gateway.errors import ErrorCode
+from gateway.errors import ErrorCode, Failure
 
 _LARGEST_ANSWER = 1024 * 1024
 _LONGEST_WAIT_SECONDS = 6 * 60 * 60
@@ -35,7 +35,7 @@ class CrmText:
         """Asks CRM Text once. Whatever goes wrong out there is an Outcome, never an exception."""
         if store not in self._stores:
             what = f"CRMTEXT_AUTH_STRINGS has no entry for store {store} any more."
-            return Outcome(Trouble(ErrorCode.CRMTEXT_AUTH_FAILED, what))
+            return Outcome(Failure(ErrorCode.CRMTEXT_AUTH_FAILED, what))
         template, scrub = self._stores[store]
         request = template.copy()
         request.prepare_body({"method": METHOD, "phone_number": phone_number}, None)
@@ -45,11 +45,11 @@ class CrmText:
             return Outcome(self._no_answer(error))
         with closing(response):  # back in the pool if it was read to its end, else cut
             outcome = self._outcome(response, phone_number, scrub)
-        trouble = outcome.trouble
-        if trouble:
+        failure = outcome.failure
+        if failure:
             retry_after = _retry_after(response.headers.get("Retry-After", ""))
-            trouble = replace(trouble, retry_after=retry_after)
-        return replace(outcome, trouble=trouble, http_status=response.status_code)
+            failure = replace(failure, retry_after=retry_after)
+        return replace(outcome, failure=failure, http_status=response.status_code)
 
     def _outcome(self, response: requests.Response, phone_number: str, scrub: Scrub) -> Outcome:
         try:
@@ -63,20 +63,20 @@ class CrmText:
             return Outcome(without_xml(response.status_code, "is larger than 1 MiB"))
         return read_answer(response.status_code, body, phone_number, scrub)
 
-    def _no_answer(self, error: requests.RequestException) -> Trouble:
+    def _no_answer(self, error: requests.RequestException) -> Failure:
         if isinstance(error, requests.Timeout):
             return self._timed_out()
         cause = _root(error)
         is_broken_http = isinstance(cause, HTTPException | InvalidHeader)
         if is_broken_http and not isinstance(cause, RemoteDisconnected):
             what = f"CRM Text's answer is no HTTP ({type(cause).__name__})."
-            return Trouble(ErrorCode.CRMTEXT_INVALID_RESPONSE, what)
+            return Failure(ErrorCode.CRMTEXT_INVALID_RESPONSE, what)
         what = f"There was no connection to CRM Text, or it was lost ({type(cause).__name__})."
-        return Trouble(ErrorCode.CRMTEXT_UNREACHABLE, what)
+        return Failure(ErrorCode.CRMTEXT_UNREACHABLE, what)
 
-    def _timed_out(self) -> Trouble:
+    def _timed_out(self) -> Failure:
         what = f"CRM Text gave no complete answer within {self._timeout_seconds:g} seconds."
-        return Trouble(ErrorCode.CRMTEXT_TIMEOUT, what)
+        return Failure(ErrorCode.CRMTEXT_TIMEOUT, what)
 
 
 def _request(url: str, store: Store) -> requests.PreparedRequest:

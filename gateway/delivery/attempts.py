@@ -14,9 +14,9 @@ from contextvars import copy_context
 from dataclasses import replace
 from datetime import timedelta
 
-from gateway.consent import OptOut, OptOutRequest, Outcome, Status, Trouble
+from gateway.consent import OptOut, OptOutRequest, Outcome, Status
 from gateway.crmtext.client import CrmText
-from gateway.errors import ErrorCode, GatewayError, LedgerUnavailable
+from gateway.errors import ErrorCode, Failure, GatewayError, LedgerUnavailable
 from gateway.ledger.ledger import NO_TURN, Claim, Due, Ledger, Receipt, Recorded
 from gateway.metrics import PACE, UPSTREAM
 
@@ -175,7 +175,7 @@ class Delivery:
             _log.exception(
                 "calling CRM Text failed in an unforeseen way", extra={"opt_out": opt_out.id}
             )
-            return Outcome(Trouble(ErrorCode.INTERNAL_ERROR, "The gateway has a bug; see its log."))
+            return Outcome(Failure(ErrorCode.INTERNAL_ERROR, "The gateway has a bug; see its log."))
 
     def _wait_for_turn(self, claim: Claim) -> bool:
         """Whether it is this claim's turn now; not where its own was missed and none is near."""
@@ -214,8 +214,8 @@ class Delivery:
 def settled(claim: Claim, outcome: Outcome, stretch: float) -> OptOut:
     """The opt-out after an attempt; ``stretch`` as in ``delay_seconds``."""
     now = claim.now()
-    after = replace(claim.opt_out, customer=outcome.customer, error=outcome.trouble)
-    if outcome.trouble is None:
+    after = replace(claim.opt_out, customer=outcome.customer, error=outcome.failure)
+    if outcome.failure is None:
         return replace(
             after,
             status=Status.OPTED_OUT,
@@ -223,11 +223,11 @@ def settled(claim: Claim, outcome: Outcome, stretch: float) -> OptOut:
             opted_out_at=now,
             next_attempt_at=None,
         )
-    if outcome.trouble.is_refusal:
+    if outcome.failure.is_refusal:
         return replace(after, status=Status.REJECTED, next_attempt_at=None)
     if not claim.in_background or now >= claim.give_up_at:
         return replace(after, status=Status.FAILED, next_attempt_at=None)
     delay = timedelta(
-        seconds=delay_seconds(claim.failures + 1, outcome.trouble.retry_after, stretch)
+        seconds=delay_seconds(claim.failures + 1, outcome.failure.retry_after, stretch)
     )
     return replace(after, next_attempt_at=min(now + delay, claim.give_up_at))

@@ -33,8 +33,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 
-from gateway.consent import OptOut, OptOutRequest, Outcome, Status, Trouble
-from gateway.errors import ErrorCode, GatewayError, LedgerUnavailable
+from gateway.consent import OptOut, OptOutRequest, Outcome, Status
+from gateway.errors import ErrorCode, Failure, GatewayError, LedgerUnavailable
 from gateway.ledger.database import BUSY_SECONDS
 from gateway.ledger.rows import (
     LedgerRow,
@@ -54,7 +54,7 @@ _FARTHEST_TURN = timedelta(seconds=5)
 
 _log = logging.getLogger(__name__)
 
-NO_TURN = Trouble(
+NO_TURN = Failure(
     ErrorCode.CRMTEXT_RATE_LIMITED,
     "No turn came up within the pace that all calls to CRM Text keep to; nothing was sent.",
 )
@@ -141,8 +141,8 @@ class Ledger(LedgerReader):
         if first is None:
             state = self._due(now)
             if request.unusable:
-                trouble = Trouble(ErrorCode.INVALID_PHONE_NUMBER, request.unusable)
-                state |= ended(Status.REJECTED, trouble)
+                failure = Failure(ErrorCode.INVALID_PHONE_NUMBER, request.unusable)
+                state |= ended(Status.REJECTED, failure)
             row = _insert(connection, received(opt_out_id, now, request) | state)
             return Recorded(read_opt_out(row))
         if first.status == Status.FAILED:

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from gateway.consent import Attempt, Customer, OptOut, OptOutRequest, Status, Trouble
-from gateway.errors import ERRORS, CrmTextWords, ErrorCode
+from gateway.consent import Attempt, Customer, OptOut, OptOutRequest, Status
+from gateway.errors import ERRORS, CrmTextWords, ErrorCode, Failure
 
 Values = dict[str, Any]
 # What has the columns of a table as attributes: read from it, or just written to it.
@@ -32,15 +32,20 @@ def received(opt_out_id: str, now: datetime, request: OptOutRequest) -> Values:
     }
 
 
-def ended(status: Status, trouble: Trouble | None = None, **outcome: Any) -> Values:  # noqa: ANN401
+def ended(status: Status, failure: Failure | None = None, **outcome: Any) -> Values:  # noqa: ANN401
     """The columns of an opt-out that nobody will try again by itself."""
-    return _NOTHING_YET | _trouble(trouble) | {"status": status, "next_attempt_at": None} | outcome
+    return (
+        _NOTHING_YET
+        | _failure_columns(failure)
+        | {"status": status, "next_attempt_at": None}
+        | outcome
+    )
 
 
-def pending(next_attempt_at: datetime, trouble: Trouble | None = None) -> Values:
-    """The columns of an opt-out that is due at this time; ``trouble`` is of its last attempt."""
+def pending(next_attempt_at: datetime, failure: Failure | None = None) -> Values:
+    """The columns of an opt-out that is due at this time; ``failure`` is of its last attempt."""
     due = {"status": Status.PENDING, "next_attempt_at": next_attempt_at}
-    return _NOTHING_YET | _trouble(trouble) | due
+    return _NOTHING_YET | _failure_columns(failure) | due
 
 
 def settled(opt_out: OptOut) -> Values:
@@ -60,11 +65,11 @@ def settled(opt_out: OptOut) -> Values:
 
 
 def read_opt_out(row: LedgerRow) -> OptOut:
-    trouble = None
+    failure = None
     if row.error_code is not None:
         # A newer version that shares the ledger during an upgrade may know more codes.
         code = ErrorCode(row.error_code) if row.error_code in ERRORS else ErrorCode.INTERNAL_ERROR
-        trouble = Trouble(code, row.error_detail, _read_words(row))
+        failure = Failure(code, row.error_detail, _read_words(row))
     customer = row.customer and Customer(**row.customer)
     if customer and customer.updated_at:
         customer = replace(customer, updated_at=datetime.fromisoformat(row.customer["updated_at"]))
@@ -79,7 +84,7 @@ def read_opt_out(row: LedgerRow) -> OptOut:
         customer=customer,
         already_opted_out=row.already_opted_out,
         attempts=row.attempts,
-        error=trouble,
+        error=failure,
         requested_at=row.requested_at,
         created_at=row.created_at,
         opted_out_at=row.opted_out_at,
@@ -104,11 +109,11 @@ def _read_words(row: LedgerRow) -> CrmTextWords | None:
     return CrmTextWords(row.crmtext_status, row.crmtext_message)
 
 
-def _trouble(trouble: Trouble | None) -> Values:
+def _failure_columns(failure: Failure | None) -> Values:
     return {
-        "error_code": trouble and trouble.code,
-        "error_detail": trouble and trouble.detail,
-    } | words_columns(trouble.crmtext if trouble else None)
+        "error_code": failure and failure.code,
+        "error_detail": failure and failure.detail,
+    } | words_columns(failure.crmtext if failure else None)
 
 
 _NOTHING_YET: Values = {

@@ -130,7 +130,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (IntegrityError, DataError):
-        raise  # a bug, and no trouble of the database's
+        raise  # a bug of ours: the database works
     except SQLAlchemyError as error:
         what = f"The ledger cannot be used ({type(error).__name__}); nothing was accepted."
         raise LedgerUnavailable(what) from error

@@ -6,7 +6,7 @@ from http import HTTPStatus
 from flask import Flask, Response, json, make_response
 from werkzeug.exceptions import HTTPException
 
-from gateway.errors import ERRORS, ErrorCode, GatewayError
+from gateway.errors import ERRORS, ErrorCode, Failure, GatewayError
 from gateway.logs import request_id
 from schemas.problem import ProblemSchema
 
@@ -29,40 +29,41 @@ _log = logging.getLogger(__name__)
 
 
 def register(app: Flask) -> None:
-    app.register_error_handler(GatewayError, problem)
+    app.register_error_handler(GatewayError, _raised)
     app.register_error_handler(HTTPException, _framework_problem)
     app.register_error_handler(Exception, _bug)
 
 
-def problem(error: GatewayError) -> Response:
-    """The answer for an error with a code of its own."""
-    kind = ERRORS[error.code]
-    retry_after = kind.retry_after if error.retry_after is None else error.retry_after
+def problem(failure: Failure, opt_out_id: str | None = None) -> Response:
+    """The answer for a failure; ``opt_out_id`` where the opt-out is on record all the same."""
+    kind = ERRORS[failure.code]
     members = {
-        "type": f"/problems/{error.code}",
+        "type": f"/problems/{failure.code}",
         "title": kind.title,
         "status": kind.status,
-        "code": error.code,
-        "detail": error.detail,
+        "code": failure.code,
+        "detail": failure.detail,
         "retryable": kind.retryable,
         "request_id": request_id.get(),
     }
-    if error.errors:
-        members["errors"] = error.errors
-    if error.crmtext:
-        members["crmtext"] = error.crmtext
-    if error.opt_out_id:
-        members["opt_out"] = {
-            "id": error.opt_out_id,
-            "location": f"/v1/opt-outs/{error.opt_out_id}",
-        }
+    if failure.errors:
+        members["errors"] = failure.errors
+    if failure.crmtext:
+        members["crmtext"] = failure.crmtext
+    if opt_out_id:
+        members["opt_out"] = {"id": opt_out_id, "location": f"/v1/opt-outs/{opt_out_id}"}
     response = make_response(json.dumps(_SCHEMA.dump(members)), kind.status)
     response.content_type = MEDIA_TYPE
     if kind.retryable:
-        response.headers["Retry-After"] = str(retry_after)
-    if error.code == ErrorCode.UNAUTHORIZED:
+        seconds = kind.retry_after if failure.retry_after is None else failure.retry_after
+        response.headers["Retry-After"] = str(seconds)
+    if failure.code == ErrorCode.UNAUTHORIZED:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
+
+
+def _raised(error: GatewayError) -> Response:
+    return problem(error.failure, error.opt_out_id)
 
 
 def _framework_problem(error: HTTPException) -> Response:
@@ -72,7 +73,7 @@ def _framework_problem(error: HTTPException) -> Response:
     if status >= 500:
         return _bug(error)
     detail = _FRAMEWORK_DETAILS.get(status, f"{HTTPStatus(status).phrase}.")
-    response = problem(GatewayError(code, detail))
+    response = problem(Failure(code, detail))
     allow = dict(error.get_headers()).get("Allow")
     if allow:
         response.headers["Allow"] = allow
@@ -82,4 +83,4 @@ def _framework_problem(error: HTTPException) -> Response:
 def _bug(error: Exception) -> Response:
     _log.error("unforeseen %s", type(error).__name__, exc_info=error)
     what = "Something unforeseen happened; the gateway's log has it under this request_id."
-    return problem(GatewayError(ErrorCode.INTERNAL_ERROR, what))
+    return problem(Failure(ErrorCode.INTERNAL_ERROR, what))

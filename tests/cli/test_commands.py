@@ -14,9 +14,9 @@ import pytest
 
 from gateway.__main__ import main
 from gateway.assembly import open_ledger
-from gateway.consent import OptOut, Outcome, Trouble
+from gateway.consent import OptOut, Outcome
 from gateway.delivery.attempts import settled
-from gateway.errors import ErrorCode
+from gateway.errors import ErrorCode, Failure
 from gateway.settings import Settings
 from gateway.webhooks import checkup
 from gateway.webhooks.saved_message import SavedDelivery, read_saved_delivery
@@ -227,7 +227,7 @@ def fail(
     request = make_opt_out_request(store=store)
     claim = ledger.begin(request, None, patience_seconds=0, in_background=False).claim
     assert claim
-    outcome = Outcome(Trouble(code, "Made up."))
+    outcome = Outcome(Failure(code, "Made up."))
     opt_out = settled(claim, outcome, 1)
     assert ledger.settle(claim, opt_out, outcome)
     with sqlite3.connect(settings.database_url.database or "") as connection:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.consent import Customer, Outcome, Trouble
+from gateway.consent import Customer, Outcome
 from gateway.crmtext.answers import read_answer, scrub_for, without_xml
-from gateway.errors import CrmTextWords, ErrorCode
+from gateway.errors import CrmTextWords, ErrorCode, Failure
 from tests.support.factories import NUMBER
 from tests.support.fake_crmtext import xml
 
@@ -175,7 +175,7 @@ def test_the_status_in_the_xml_decides_whatever_http_says(
     detail = f"{TITLES[like]}: it answered with status {status}."
 
     assert read(xml(status, "reason for Error"), http_status) == Outcome(
-        Trouble(code, detail, words), crmtext=words
+        Failure(code, detail, words), crmtext=words
     )
 
 
@@ -237,12 +237,12 @@ def test_without_crm_texts_xml_few_of_https_statuses_mean_something(
 
     assert outcome.name == name
     assert outcome.crmtext is None
-    assert outcome.trouble
-    assert not outcome.trouble.is_refusal
+    assert outcome.failure
+    assert not outcome.failure.is_refusal
 
 
 def test_what_an_answer_without_xml_means_is_said_with_its_status() -> None:
-    assert without_xml(404, "is a surprise") == Trouble(
+    assert without_xml(404, "is a surprise") == Failure(
         ErrorCode.CRMTEXT_INVALID_RESPONSE, "CRM Text's answer (HTTP 404) is a surprise."
     )
 
@@ -387,7 +387,7 @@ def test_an_answer_that_said_nothing_has_no_words() -> None:
     outcome = read("<response><custId>7</custId></response>")
 
     assert outcome == Outcome(
-        Trouble(
+        Failure(
             ErrorCode.CRMTEXT_INVALID_RESPONSE,
             "CRM Text's answer has no status, or one that is not known.",
         )
@@ -415,7 +415,7 @@ def test_a_document_type_is_refused_in_every_encoding(doctype: str, encoding: st
     body = f'{mark}<?xml version="1.0" encoding="{declared}"?>{doctype}{response()}'
 
     assert read(body.encode(encoding)) == Outcome(
-        Trouble(
+        Failure(
             ErrorCode.CRMTEXT_INVALID_RESPONSE,
             "CRM Text's answer (HTTP 200) declares a document type.",
         )
@@ -468,9 +468,9 @@ def test_secrets_and_digits_in_a_message_are_masked(message: str, shown: str) ->
     outcome = read(xml("400", message))
 
     assert outcome.crmtext == CrmTextWords("400", shown)
-    assert outcome.trouble
-    assert outcome.trouble.crmtext == CrmTextWords("400", shown)
-    assert message not in outcome.trouble.detail
+    assert outcome.failure
+    assert outcome.failure.crmtext == CrmTextWords("400", shown)
+    assert message not in outcome.failure.detail
 
 
 def test_an_odd_status_is_shown_masked_too() -> None:
@@ -491,8 +491,8 @@ statuses = st.sampled_from([200, 204, 302, 400, 401, 404, 500]) | st.integers(10
 def test_no_bytes_make_the_reader_raise_or_believe(body: bytes | str, http_status: int) -> None:
     outcome = read(body if isinstance(body, bytes) else body.encode(), http_status)
 
-    assert outcome.trouble
-    assert not outcome.trouble.is_refusal
+    assert outcome.failure
+    assert not outcome.failure.is_refusal
 
 
 @given(
@@ -523,4 +523,4 @@ def test_success_needs_a_200_without_contradiction_or_the_word_that_it_is_done_a
     )
     already = re.fullmatch("[45][0-9]{2}", status) and message == "Customer is opted out"
     believed = op != "optincustomer" and not 300 <= http_status < 400 and (worked or already)
-    assert (read(body, http_status).trouble is None) == bool(believed)
+    assert (read(body, http_status).failure is None) == bool(believed)

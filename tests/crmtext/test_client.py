@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from gateway.accounts import Store
-from gateway.consent import Customer, Outcome, Trouble
+from gateway.consent import Customer, Outcome
 from gateway.crmtext.client import CrmText
-from gateway.errors import CrmTextWords, ErrorCode
+from gateway.errors import CrmTextWords, ErrorCode, Failure
 from tests.support.factories import BURGER, NUMBER, PIZZA, free_port
 from tests.support.fake_crmtext import FakeCrmText, Reply, self_signed, xml
 
@@ -174,7 +174,7 @@ class TestWhatIsSent:
         outcome = connect(crmtext.url).opt_out(NUMBER, "TACOS")
 
         what = "CRMTEXT_AUTH_STRINGS has no entry for store TACOS any more."
-        assert outcome == Outcome(Trouble(ErrorCode.CRMTEXT_AUTH_FAILED, what))
+        assert outcome == Outcome(Failure(ErrorCode.CRMTEXT_AUTH_FAILED, what))
         assert crmtext.calls == []
 
 
@@ -250,7 +250,7 @@ class TestAnAnswer:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
 
-        assert outcome.trouble == Trouble(
+        assert outcome.failure == Failure(
             ErrorCode.CRMTEXT_INVALID_RESPONSE, "CRM Text's answer (HTTP 200) is larger than 1 MiB."
         )
         assert peak < 8_000_000
@@ -423,7 +423,7 @@ def test_a_timeout_says_how_long_was_waited(crmtext: FakeCrmText) -> None:
     crmtext.answers(Reply(delay=30))
 
     assert connect(crmtext.url, 0.1).opt_out(NUMBER, "PIZZA") == Outcome(
-        Trouble(ErrorCode.CRMTEXT_TIMEOUT, "CRM Text gave no complete answer within 0.1 seconds.")
+        Failure(ErrorCode.CRMTEXT_TIMEOUT, "CRM Text gave no complete answer within 0.1 seconds.")
     )
 
 
@@ -437,7 +437,7 @@ def test_a_refused_connection_is_told_at_once() -> None:
     call = connect(f"http://127.0.0.1:{free_port()}/")
 
     assert call.opt_out(NUMBER, "PIZZA") == Outcome(
-        Trouble(
+        Failure(
             ErrorCode.CRMTEXT_UNREACHABLE,
             "There was no connection to CRM Text, or it was lost (ConnectionRefusedError).",
         )
@@ -476,7 +476,7 @@ class TestTls:
         outcome = connect(secure.url).opt_out(NUMBER, "PIZZA")
 
         assert outcome == Outcome(
-            Trouble(
+            Failure(
                 ErrorCode.CRMTEXT_UNREACHABLE,
                 "There was no connection to CRM Text, or it was lost (SSLCertVerificationError).",
             )
@@ -594,10 +594,10 @@ def test_retry_after_is_believed_up_to_six_hours(
 ) -> None:
     crmtext.answers(Reply(int(status), xml(status, "later"), {"Retry-After": text}))
 
-    trouble = connect(crmtext.url).opt_out(NUMBER, "PIZZA").trouble
+    failure = connect(crmtext.url).opt_out(NUMBER, "PIZZA").failure
 
-    assert trouble
-    assert trouble.retry_after == seconds
+    assert failure
+    assert failure.retry_after == seconds
 
 
 def test_retry_after_may_be_a_date(crmtext: FakeCrmText) -> None:
@@ -605,10 +605,10 @@ def test_retry_after_may_be_a_date(crmtext: FakeCrmText) -> None:
     date = format_datetime(later, usegmt=True)
     crmtext.answers(Reply(503, b"<html/>", {"Retry-After": date}))
 
-    trouble = connect(crmtext.url).opt_out(NUMBER, "PIZZA").trouble
+    failure = connect(crmtext.url).opt_out(NUMBER, "PIZZA").failure
 
-    assert trouble
-    assert trouble.retry_after in (89, 90)
+    assert failure
+    assert failure.retry_after in (89, 90)
 
 
 def test_the_body_has_only_what_the_headers_left_of_the_time() -> None:

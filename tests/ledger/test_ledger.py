@@ -21,9 +21,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import func, insert, select, text, update
 
-from gateway.consent import Attempt, Customer, OptOut, OptOutRequest, Outcome, Status, Trouble
+from gateway.consent import Attempt, Customer, OptOut, OptOutRequest, Outcome, Status
 from gateway.delivery.attempts import delay_seconds, settled
-from gateway.errors import CrmTextWords, ErrorCode, GatewayError, LedgerUnavailable
+from gateway.errors import ERRORS, CrmTextWords, ErrorCode, Failure, GatewayError, LedgerUnavailable
 from gateway.ledger import migrations
 from gateway.ledger.ledger import Claim, Ledger, Receipt
 from gateway.ledger.migrations import VERSIONS, is_current
@@ -51,9 +51,9 @@ CUSTOMER = Customer(
     updated_at=datetime(2014, 8, 11, 21, 23, 36, tzinfo=UTC),
 )
 OPTED_OUT = Outcome(None, CUSTOMER, http_status=200, crmtext=WORDS)
-TIMEOUT = Trouble(ErrorCode.CRMTEXT_TIMEOUT, "no answer within 1 second")
+TIMEOUT = Failure(ErrorCode.CRMTEXT_TIMEOUT, "no answer within 1 second")
 TIMED_OUT = Outcome(TIMEOUT)
-NOT_FOUND = Trouble(ErrorCode.CUSTOMER_NOT_FOUND, "unknown", CrmTextWords("404", "who?"))
+NOT_FOUND = Failure(ErrorCode.CUSTOMER_NOT_FOUND, "unknown", CrmTextWords("404", "who?"))
 
 
 @pytest.fixture
@@ -130,9 +130,9 @@ def test_an_unusable_number_is_on_record_as_rejected_and_never_claimed(ledger: L
     )
     (recorded,) = ledger.accept([(request, None)])
     opt_out = recorded.opt_out
-    trouble = Trouble(ErrorCode.INVALID_PHONE_NUMBER, "The phone number is foreign.")
+    failure = Failure(ErrorCode.INVALID_PHONE_NUMBER, "The phone number is foreign.")
     assert (opt_out.status, opt_out.phone_number, opt_out.error, opt_out.next_attempt_at) == (
-        *(Status.REJECTED, None, trouble, None),
+        *(Status.REJECTED, None, failure, None),
     )
     assert ledger.claim_due(9, patience_seconds=0).claims == []
     assert ledger.retry(opt_out.id) is None
@@ -146,10 +146,10 @@ def test_texts_with_odd_characters_come_back_unchanged(ledger: Ledger) -> None:
     assert ledger.search(Criteria(reference=odd), 9) == [opt_out]
     claim = claimed(ledger)
     customer = replace(CUSTOMER, name=odd, status=odd, updated_at=None)
-    trouble = replace(NOT_FOUND, detail=odd, crmtext=CrmTextWords(odd, odd))
-    assert settle(ledger, claim, Outcome(trouble, customer, crmtext=CrmTextWords(odd, odd)))
+    failure = replace(NOT_FOUND, detail=odd, crmtext=CrmTextWords(odd, odd))
+    assert settle(ledger, claim, Outcome(failure, customer, crmtext=CrmTextWords(odd, odd)))
     after = found(ledger, opt_out.id)
-    assert (after.error, after.customer) == (trouble, customer)
+    assert (after.error, after.customer) == (failure, customer)
     assert [one.crmtext for one in ledger.attempts_of(opt_out.id)] == [CrmTextWords(odd, odd)]
 
 
@@ -242,7 +242,7 @@ def test_after_the_days_of_delivery_it_is_failed_with_its_last_error(ledger: Led
     last = found(ledger, opt_out.id)
     assert (last.status, last.next_attempt_at) == (Status.PENDING, claim.give_up_at)
     let_pass(ledger, timedelta(hours=2))
-    refused = Trouble(ErrorCode.CRMTEXT_AUTH_FAILED, "expired")
+    refused = Failure(ErrorCode.CRMTEXT_AUTH_FAILED, "expired")
     assert settle(ledger, claimed(ledger), Outcome(refused))
     ended = found(ledger, opt_out.id)
     assert (ended.status, ended.error, ended.next_attempt_at, ended.attempts) == (
@@ -644,9 +644,12 @@ def test_a_caller_without_a_turn_has_a_failed_opt_out_and_nothing_was_attempted(
         assert recorded.claim is None
         opt_out = recorded.opt_out
         assert opt_out.error is not None
-        assert (opt_out.status, opt_out.error.code, opt_out.error.retryable, opt_out.attempts) == (
-            *(Status.FAILED, ErrorCode.CRMTEXT_RATE_LIMITED, True, 0),
-        )
+        assert (
+            opt_out.status,
+            opt_out.error.code,
+            ERRORS[opt_out.error.code].retryable,
+            opt_out.attempts,
+        ) == (*(Status.FAILED, ErrorCode.CRMTEXT_RATE_LIMITED, True, 0),)
     assert ledger.attempts_of(opt_out.id) == []
     recorded = ledger.begin(request, receipt, patience_seconds=2, in_background=True)
     assert (recorded.claim, recorded.opt_out.status) == (None, Status.PENDING)
@@ -759,7 +762,7 @@ def test_all_that_failed_and_match_are_pending_again(ledger: Ledger) -> None:
     by_id = {claim.opt_out.id: claim for claim in ledger.claim_due(9, patience_seconds=0).claims}
     failing = {
         old: Outcome(TIMEOUT),
-        burger: Outcome(Trouble(ErrorCode.CRMTEXT_AUTH_FAILED, "expired")),
+        burger: Outcome(Failure(ErrorCode.CRMTEXT_AUTH_FAILED, "expired")),
         rejected: Outcome(NOT_FOUND),
         fine: OPTED_OUT,
     }

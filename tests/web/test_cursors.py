@@ -39,7 +39,7 @@ def read(cursor: str, search: dict[str, object] | None = None) -> object:
     try:
         return CURSORS.read(cursor, SEARCH if search is None else search)
     except GatewayError as error:
-        return error.code, error.errors
+        return error.code, error.failure.errors
 
 
 REFUSED = (

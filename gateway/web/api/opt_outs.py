@@ -183,16 +183,7 @@ def _answer(recorded: Recorded, prefer: Preference) -> Response:
         if prefer.respond_async:
             response.headers["Preference-Applied"] = "respond-async"
     else:
-        trouble = opt_out.error
-        response = problem(
-            GatewayError(
-                trouble.code,
-                trouble.detail,
-                crmtext=trouble.crmtext,
-                retry_after=trouble.retry_after,
-                opt_out_id=opt_out.id,
-            )
-        )
+        response = problem(opt_out.error, opt_out.id)
     if recorded.is_repeat:
         response.headers["Idempotency-Replayed"] = "true"
     return response

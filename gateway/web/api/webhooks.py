@@ -48,7 +48,7 @@ def blueprint(settings: Settings, delivery: Delivery) -> Blueprint:
         # A wrong signature is counted where it is found, with a reason of its own.
         if name in settings.webhook_sources and error.code != ErrorCode.UNAUTHORIZED:
             REFUSALS.labels(name, error.code).inc()
-        return problem(error)
+        return problem(error.failure)
 
     return webhooks
 

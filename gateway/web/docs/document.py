@@ -15,7 +15,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import fields
 from werkzeug.routing import Map, Rule
 
-from gateway.errors import ERRORS, CrmTextWords, ErrorCode, FieldError, GatewayError
+from gateway.errors import ERRORS, CrmTextWords, ErrorCode, Failure, FieldError
 from gateway.logs import request_id
 from gateway.phone_number import LONGEST, US_NUMBER
 from gateway.web.docs.description import ANYWHERE, EXAMPLE_ID, ROUTES, Answer, Content, Route
@@ -142,16 +142,15 @@ def _problem_example(code: ErrorCode) -> object:
     """A problem with this code, rendered as any other is."""
     is_upstreams = code in (ErrorCode.CUSTOMER_NOT_FOUND, ErrorCode.CRMTEXT_REJECTED)
     pointer = FieldError("/phone_number", ErrorCode.INVALID_PHONE_NUMBER, "phone_number is empty.")
-    error = GatewayError(
+    failure = Failure(
         code,
         f"{ERRORS[code].title}.",
-        errors=[pointer] if code is ErrorCode.VALIDATION_FAILED else [],
         crmtext=CrmTextWords(str(ERRORS[code].status), "reason") if is_upstreams else None,
-        opt_out_id=EXAMPLE_ID if is_upstreams else None,
+        errors=[pointer] if code is ErrorCode.VALIDATION_FAILED else [],
     )
     token = request_id.set("5f2b6c1e9d")
     try:
-        return problem(error).get_json()
+        return problem(failure, EXAMPLE_ID if is_upstreams else None).get_json()
     finally:
         request_id.reset(token)
 
