@@ -1,20 +1,34 @@
-"""The README's tables say what the code does."""
+"""What the README says is what the code does."""
 
+import json
 import re
-from pathlib import Path
+import shlex
 
+import pytest
+from flask.testing import FlaskClient
+
+from gateway.app import create_app
+from gateway.consent import Status
 from gateway.errors import ERRORS
 from gateway.sandbox.server import MAGIC_NUMBERS
 from gateway.settings import Settings
-from tests.support.factories import make_environment
+from tests.support.factories import ROOT, make_environment
+from tests.support.fake_crmtext import FakeCrmText
 
-README = Path(__file__).parents[1].joinpath("README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+# What is another at each run.
+ID_OR_TIME = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]{4}-[0-9-]+T[0-9:.]+Z")
+
+
+def section(heading: str) -> str:
+    return README.split(f"## {heading}\n")[1].split("\n## ")[0]
 
 
 def table(heading: str) -> list[list[str]]:
     """The cells of the first table under a heading, without its head."""
-    section = README.split(f"## {heading}\n")[1].split("\n## ")[0]
-    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("|")]
+    rows = [line.strip("|").split("|") for line in section(heading).splitlines() if line[:1] == "|"]
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
@@ -23,6 +37,10 @@ def test_the_table_of_codes_is_that_of_the_code() -> None:
         [f"`{code}`", str(kind.status), "yes" if kind.retryable else "no", kind.title]
         for code, kind in ERRORS.items()
     ]
+
+
+def test_the_table_of_statuses_has_every_status() -> None:
+    assert [row[0] for row in table("Opt someone out")] == [f"`{status}`" for status in Status]
 
 
 class AskedFor(dict[str, str]):
@@ -44,7 +62,7 @@ def test_the_table_of_settings_names_every_variable_that_is_read() -> None:
 
 
 def test_the_table_of_numbers_is_that_of_the_sandbox() -> None:
-    assert [row[:2] for row in table("Numbers that make trouble")] == [
+    assert [row[:2] for row in table("Test numbers")] == [
         [number, magic.explanation] for number, magic in MAGIC_NUMBERS.items()
     ]
 
@@ -52,3 +70,42 @@ def test_the_table_of_numbers_is_that_of_the_sandbox() -> None:
 def test_the_two_commands_stand_on_one_line_directly_under_their_marks() -> None:
     for mark in ("run", "test"):
         assert re.search(rf"^<!-- {mark} -->\n```sh\n[^\n]+\n```\n", README, re.MULTILINE)
+
+
+@pytest.fixture
+def client(crmtext: FakeCrmText, database_url: str) -> FlaskClient:
+    """The gateway as the run command starts it."""
+    lines = (ROOT / "dev.env").read_text(encoding="utf-8").splitlines()
+    environment = dict(line.split("=", 1) for line in lines if line[:1] not in ("#", ""))
+    there = {"CRMTEXT_URL": crmtext.url, "DATABASE_URL": database_url}
+    return create_app(Settings.from_env(environment | there)).test_client()
+
+
+def curl(client: FlaskClient, command: str) -> str:
+    """The body that the command's request is answered with."""
+    _, _, address, *options = shlex.split(command.replace("\\\n", ""))
+    given = list(zip(options[::2], options[1::2], strict=True))
+    headers = [text.split(": ", 1) for option, text in given if option == "-H"]
+    [body] = [text for option, text in given if option == "-d"]
+    path = address.removeprefix("http://127.0.0.1:8000")
+    return client.post(path, headers=headers, data=body).text
+
+
+def test_the_first_request_is_answered_as_shown(client: FlaskClient) -> None:
+    [command, _] = re.findall(r"```sh\n(curl .*?)```", section("Opt someone out"), re.DOTALL)
+    [shown] = re.findall(r"```json\n(.*?)```", section("Opt someone out"), re.DOTALL)
+    answer = json.dumps(json.loads(curl(client, command)), indent=2) + "\n"
+    assert ID_OR_TIME.sub("…", answer) == ID_OR_TIME.sub("…", shown)
+
+
+def test_the_second_request_is_for_a_number_that_crmtext_does_not_know(
+    client: FlaskClient,
+) -> None:
+    [_, command] = re.findall(r"```sh\n(curl .*?)```", section("Opt someone out"), re.DOTALL)
+    assert json.loads(curl(client, command))["code"] == "customer_not_found"
+
+
+def test_the_webhook_source_starts_the_gateway() -> None:
+    [source] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    environment = make_environment(WEBHOOK_SOURCES=source, HELPDESK_SECRET="its secret")
+    assert list(Settings.from_env(environment).webhook_sources) == ["helpdesk"]
