@@ -42,7 +42,7 @@ def _pending(request: OptOutRequest) -> OptOut:
     return OptOut(
         id=str(uuid.uuid4()),
         status=Status.PENDING,
-        phone_number=request.phone_number,
+        phone_number=request.phone_number.digits,
         store=request.store,
         reference=request.reference,
         reason=request.reason,

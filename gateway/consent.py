@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from gateway.errors import CrmTextWords, Failure
+from gateway.phone_number import PhoneNumber
 
 
 class Status(StrEnum):
@@ -51,19 +52,16 @@ class Outcome:
 class OptOutRequest:
     """A customer's wish as it reached the gateway, checked but not yet on record.
 
-    ``source`` is ``api:NAME`` or ``webhook:NAME``. ``phone_number`` is None, and ``unusable``
-    says why, where a webhook's number could not be read.
+    ``source`` is ``api:NAME`` or ``webhook:NAME``. A webhook's ``phone_number`` may be unusable.
     """
 
-    phone_number: str | None
-    phone_number_received: str
+    phone_number: PhoneNumber
     store: str
     source: str
     request_id: str
     reference: str | None = None
     reason: str | None = None
     requested_at: datetime | None = None
-    unusable: str | None = None
 
 
 @dataclass(frozen=True)

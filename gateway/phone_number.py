@@ -1,40 +1,80 @@
 """Phone numbers: the one reading that every way into the gateway shares, and their masking."""
 
+import json
 import re
+from dataclasses import dataclass
+
+from gateway.errors import ErrorCode, Failure
 
 LONGEST = 32
+_LONGEST_RECEIVED = 255
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # Postgres refuses both
 _SEPARATOR = r"[ \u00a0\-.()/]"
 US_NUMBER = re.compile(rf"(?:\+?1{_SEPARATOR}*)?(\(?[0-9](?:{_SEPARATOR}*[0-9]){{9}})")
 _LIKE_A_NUMBER = re.compile(rf"\d(?:{_SEPARATOR}*\d){{9,}}")
 
 
-class UnusablePhoneNumber(ValueError):
-    """The value is no US phone number; the message says why without repeating the value."""
+@dataclass(frozen=True)
+class PhoneNumber:
+    """A number as it came, and what it was read as: ten ASCII digits, or None and the fault.
 
-
-def read_phone_number(value: object) -> str:
-    """The 10 ASCII digits of a US number given as text in any usual spelling, or as an integer.
-
-    Raises UnusablePhoneNumber for everything else: a number is refused, never repaired, because
-    a guess would opt out another person.
+    ``received`` is fit to be stored. ``fault`` continues "the phone number …" and repeats nothing
+    of it.
     """
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise UnusablePhoneNumber("must be a text or an integer")
-    text = str(value)
-    if len(text) > LONGEST:
-        raise UnusablePhoneNumber(f"is longer than {LONGEST} characters")
-    text = text.strip()
-    if text[:4].lower() == "tel:":
-        text = text[4:]
-    match = US_NUMBER.fullmatch(text)
-    if match is None:
-        raise UnusablePhoneNumber(_what_is_wrong(text))
-    return "".join(filter(str.isdigit, match[1]))
+
+    received: str
+    digits: str | None
+    fault: str | None
+
+    @property
+    def failure(self) -> Failure | None:
+        """Why nobody can be opted out by it; None if the number is usable."""
+        if self.fault is None:
+            return None
+        return Failure(ErrorCode.INVALID_PHONE_NUMBER, f"The phone number {self.fault}.")
+
+
+def read_phone_number(value: object) -> PhoneNumber:
+    """Reads a US number given as text in any usual spelling, or as an integer.
+
+    Total: everything else has a fault. A number is never corrected, because a guess would opt out
+    another person.
+    """
+    received = _UNSTORABLE.sub("\ufffd", _as_text(value)[:_LONGEST_RECEIVED])
+    digits, fault = _read(value)
+    return PhoneNumber(received, digits, fault)
 
 
 def mask_phone_numbers(text: str) -> str:
     """The text with everything that looks like a full phone number cut to its last four digits."""
     return _LIKE_A_NUMBER.sub(lambda match: "******" + match[0][-4:], text)
+
+
+def _as_text(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):  # what an expression can make beside JSON
+        return ""
+
+
+def _read(value: object) -> tuple[str | None, str | None]:
+    """The digits, or what is wrong."""
+    if value is None:
+        return None, "is missing"
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return None, "must be a text or an integer"
+    text = _as_text(value)
+    if len(text) > LONGEST or (not text and value != ""):  # Python does not write every integer
+        return None, f"is longer than {LONGEST} characters"
+    text = text.strip()
+    if text[:4].lower() == "tel:":
+        text = text[4:]
+    match = US_NUMBER.fullmatch(text)
+    if match is None:
+        return None, _what_is_wrong(text)
+    return "".join(filter(str.isdigit, match[1])), None
 
 
 def _what_is_wrong(text: str) -> str:

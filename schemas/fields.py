@@ -8,7 +8,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields
 
 from gateway.errors import ErrorCode, FieldError
-from gateway.phone_number import UnusablePhoneNumber, mask_phone_numbers, read_phone_number
+from gateway.phone_number import mask_phone_numbers, read_phone_number
 
 _MOST_ERRORS = 100
 _LONGEST_NAME = 100
@@ -42,10 +42,10 @@ class PhoneNumber(fields.Field[str]):
     }
 
     def _deserialize(self, value: object, *_: object, **__: object) -> str:
-        try:
-            return read_phone_number(value)
-        except UnusablePhoneNumber as error:
-            raise ValidationError(str(error)) from error
+        number = read_phone_number(value)
+        if number.digits is None:
+            raise ValidationError(str(number.fault))
+        return number.digits
 
 
 class Text(fields.String):

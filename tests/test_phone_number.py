@@ -6,7 +6,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from gateway.phone_number import UnusablePhoneNumber, mask_phone_numbers, read_phone_number
+from gateway.errors import ErrorCode, Failure
+from gateway.phone_number import PhoneNumber, mask_phone_numbers, read_phone_number
 
 S = r"[ \u00a0\-.()/]"
 CONTRACT = rf"(?:\+?1{S}*)?\(?[0-9](?:{S}*[0-9]){{9}}"
@@ -40,13 +41,6 @@ def expected(text: str) -> str | None:
     return re.sub("[^0-9]", "", trimmed)[-10:]
 
 
-def read(value: object) -> str | None:
-    try:
-        return read_phone_number(value)
-    except UnusablePhoneNumber:
-        return None
-
-
 @pytest.mark.parametrize(
     "value",
     [
@@ -70,13 +64,13 @@ def read(value: object) -> str | None:
     ],
 )
 def test_usual_spellings_are_read_as_ten_digits(value: object) -> None:
-    assert read_phone_number(value) == "9995551234"
+    assert read_phone_number(value).digits == "9995551234"
 
 
 @given(spellings())
 def test_everything_that_the_contracts_pattern_allows_is_read(text: str) -> None:
     assert re.fullmatch(CONTRACT, text, re.ASCII)
-    assert read_phone_number(text) == re.sub("[^0-9]", "", text)[-10:]
+    assert read_phone_number(text).digits == re.sub("[^0-9]", "", text)[-10:]
 
 
 @given(near_misses | spellings() | st.text(max_size=40))
@@ -85,7 +79,7 @@ def test_everything_that_the_contracts_pattern_allows_is_read(text: str) -> None
 @example("tel:tel:9995551234")
 @example(" " * 23 + "9995551234")
 def test_everything_else_is_refused(text: str) -> None:
-    assert read(text) == expected(text)
+    assert read_phone_number(text).digits == expected(text)
 
 
 @given(st.integers())
@@ -93,7 +87,7 @@ def test_everything_else_is_refused(text: str) -> None:
 @example(1999555123)
 @example(29995551234)
 def test_an_integer_is_read_as_its_digits(number: int) -> None:
-    assert read(number) == expected(str(number))
+    assert read_phone_number(number).digits == expected(str(number))
 
 
 @given(
@@ -101,7 +95,7 @@ def test_an_integer_is_read_as_its_digits(number: int) -> None:
 )
 @example(9995551234.0)
 def test_what_is_neither_text_nor_integer_is_refused(value: object) -> None:
-    assert read(value) is None
+    assert read_phone_number(value).digits is None
 
 
 @pytest.mark.parametrize(
@@ -112,7 +106,7 @@ def test_what_is_neither_text_nor_integer_is_refused(value: object) -> None:
         ("tel:", "is empty"),
         (True, "must be a text or an integer"),
         (False, "must be a text or an integer"),
-        (None, "must be a text or an integer"),
+        (None, "is missing"),
         (9995551234.0, "must be a text or an integer"),
         (["9995551234"], "must be a text or an integer"),
         ({"number": "9995551234"}, "must be a text or an integer"),
@@ -183,10 +177,20 @@ def test_what_is_neither_text_nor_integer_is_refused(value: object) -> None:
 def test_a_refusal_says_what_is_wrong_and_never_repeats_the_number(
     value: object, reason: str
 ) -> None:
-    with pytest.raises(UnusablePhoneNumber) as refusal:
-        read_phone_number(value)
+    number = read_phone_number(value)
 
-    assert str(refusal.value) == reason
+    assert (number.digits, number.fault) == (None, reason)
+    assert number.failure == Failure(ErrorCode.INVALID_PHONE_NUMBER, f"The phone number {reason}.")
+
+
+def test_what_was_received_is_kept_fit_to_be_stored() -> None:
+    usable = read_phone_number(" (999) 555-1234 ")
+    assert usable == PhoneNumber(" (999) 555-1234 ", "9995551234", None)
+    assert usable.failure is None
+    assert read_phone_number("call\0\ud800" + "é" * 300).received == "call\ufffd\ufffd" + "é" * 249
+    assert read_phone_number({"a": 1}).received == '{"a": 1}'
+    assert read_phone_number(9995551234).received == "9995551234"
+    assert read_phone_number(None).received == ""
 
 
 @given(st.text("abc:,", max_size=5), spellings(), st.text("abc:,", max_size=5))

@@ -17,7 +17,7 @@ import xmltodict
 
 from gateway.consent import Customer, Outcome
 from gateway.errors import ERRORS, CrmTextWords, ErrorCode, Failure
-from gateway.phone_number import UnusablePhoneNumber, read_phone_number
+from gateway.phone_number import read_phone_number
 
 METHOD = "optoutcustomer"
 CUSTOMER_STATUSES = {"1": "new", "3": "opted_in", "4": "pending", "5": "opted_out"}
@@ -211,7 +211,4 @@ def _time(text: str) -> datetime | None:
 
 
 def _is(text: str, phone_number: str) -> bool:
-    try:
-        return read_phone_number(text) == phone_number
-    except UnusablePhoneNumber:
-        return False
+    return read_phone_number(text).digits == phone_number

@@ -140,9 +140,9 @@ class Ledger(LedgerReader):
         first = self._first(connection, now, receipt, opt_out_id)
         if first is None:
             state = self._due(now)
-            if request.unusable:
-                failure = Failure(ErrorCode.INVALID_PHONE_NUMBER, request.unusable)
-                state |= ended(Status.REJECTED, failure)
+            unusable = request.phone_number.failure
+            if unusable:
+                state |= ended(Status.REJECTED, unusable)
             row = _insert(connection, received(opt_out_id, now, request) | state)
             return Recorded(read_opt_out(row))
         if first.status == Status.FAILED:

@@ -19,8 +19,8 @@ def received(opt_out_id: str, now: datetime, request: OptOutRequest) -> Values:
     """What is known of an opt-out when it comes in, and never changes."""
     return {
         "id": opt_out_id,
-        "phone_number": request.phone_number,
-        "phone_number_received": request.phone_number_received,
+        "phone_number": request.phone_number.digits,
+        "phone_number_received": request.phone_number.received,
         "store": request.store,
         "reference": request.reference,
         "reason": request.reason,

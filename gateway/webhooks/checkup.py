@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from flask import Flask
 
 from gateway.errors import ERRORS, ErrorCode, GatewayError
+from gateway.phone_number import PhoneNumber
 from gateway.timestamps import read_timestamp
 from gateway.web.api.webhooks import read_delivery
 from gateway.webhooks.config import BodyFormat
@@ -182,15 +183,15 @@ def _event_words(source: WebhookSource, event: object) -> Iterator[str]:
         yield "ignored: no opt-out"
     else:
         for number in source.numbers(event):
-            yield f"opt-out of {_number_words(number.phone_number, number.unusable)}"
+            yield f"opt-out of {_number_words(number)}"
 
 
 def _record_words(
     source: WebhookSource, saved: SavedDelivery, withdrawals: Sequence[Withdrawal]
 ) -> Iterator[str]:
     for withdrawal in withdrawals:
-        whose = _number_words(withdrawal.phone_number, withdrawal.unusable)
-        status = "rejected, for a person to look at" if withdrawal.unusable else "pending"
+        whose = _number_words(withdrawal.phone_number)
+        status = "rejected, for a person to look at" if withdrawal.phone_number.fault else "pending"
         asked_at = withdrawal.requested_at
         when = asked_at.isoformat() if asked_at else "when it arrives"
         yield f"{status}: {whose}, store {source.store}, requested {when}"
@@ -199,8 +200,8 @@ def _record_words(
         yield "nothing"
 
 
-def _number_words(phone_number: str | None, unusable: str | None) -> str:
-    return f"a number that {unusable}" if phone_number is None else f"******{phone_number[-4:]}"
+def _number_words(number: PhoneNumber) -> str:
+    return f"******{number.digits[-4:]}" if number.digits else f"a number that {number.fault}"
 
 
 def _repeat_words(source: WebhookSource, saved: SavedDelivery, withdrawal: Withdrawal) -> str:

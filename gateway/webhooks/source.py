@@ -8,12 +8,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from gateway.bodies import read_form, read_json
 from gateway.errors import ConfigurationError, ErrorCode, GatewayError
-from gateway.phone_number import read_phone_number
+from gateway.phone_number import PhoneNumber, read_phone_number
 from gateway.timestamps import read_event_time
 from gateway.webhooks.config import (
     Answer,
@@ -30,26 +31,11 @@ from gateway.webhooks.signatures import Refusal, Scheme, Signature, SignedReques
 from gateway.webhooks.toml_table import Table, read_toml, shown
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # Postgres refuses both
-_LONGEST_RECEIVED = 255
 _UNKNOWN_RECIPE: Mapping[str, object] = {
     "opt_out": "@",
     "phone_numbers": "@",
     "signature": {"scheme": "hmac", "header": "-"},
 }
-
-
-@dataclass(frozen=True)
-class FoundNumber:
-    """A phone number in an event: ten digits, or None and why it is ``unusable``.
-
-    ``received`` is what came, fit to be stored; ``unusable`` continues "the phone number …" and
-    holds nothing of it.
-    """
-
-    received: str
-    phone_number: str | None
-    unusable: str | None
 
 
 @dataclass(frozen=True)
@@ -60,9 +46,7 @@ class Withdrawal:
     of a delivery id, it ``expires``: after 24 hours the same body is a new wish.
     """
 
-    phone_number: str | None
-    phone_number_received: str
-    unusable: str | None
+    phone_number: PhoneNumber
     requested_at: datetime | None
     delivery_key: str
     expires: bool
@@ -153,15 +137,15 @@ class WebhookSource:
         except ExpressionFailed:
             return False
 
-    def numbers(self, event: object) -> Sequence[FoundNumber]:
+    def numbers(self, event: object) -> Sequence[PhoneNumber]:
         """The numbers of an opt-out: at least one, if only to say what is wrong with it."""
         try:
             found = self.phone_numbers.search(event)
         except ExpressionFailed:
             why = "cannot be looked for: the source's phone_numbers expression fails on this event"
-            return [FoundNumber("", None, why)]
+            return [PhoneNumber("", None, why)]
         values = found if isinstance(found, list) else [found]
-        return [_found_number(value) for value in values or [None]]
+        return [read_phone_number(value) for value in values or [None]]
 
     def _delivery(
         self, event: object, position: int, headers: Mapping[str, str], body_hash: str
@@ -172,26 +156,25 @@ class WebhookSource:
                 return _Delivery("header", header, position)
         event_id = _search(self.delivery_id, event)
         if isinstance(event_id, int) and not isinstance(event_id, bool):
-            event_id = _as_text(event_id)
+            with suppress(ValueError):  # an expression can make one that Python does not write
+                event_id = str(event_id)
         if isinstance(event_id, str) and event_id.strip():
             return _Delivery("event", event_id, None)
         return _Delivery("body", body_hash, position)
 
     def _withdrawal(
         self,
-        number: FoundNumber,
+        number: PhoneNumber,
         place: int,
         requested_at: datetime | None,
         delivery: "_Delivery",
     ) -> Withdrawal:
-        whose: object = number.phone_number
+        whose: object = number.digits
         if whose is None:  # two of them without a usable number are two people to look for
             whose = [number.received, delivery.position, place]
         parts = [self.name, delivery.kind, delivery.id, whose, self.store]
         return Withdrawal(
-            phone_number=number.phone_number,
-            phone_number_received=number.received,
-            unusable=number.unusable,
+            phone_number=number,
             requested_at=requested_at,
             delivery_key=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
             expires=delivery.kind == "body",
@@ -286,22 +269,3 @@ def _search(expression: Expression | None, event: object) -> object:
         return expression.search(event) if expression else None
     except ExpressionFailed:
         return None
-
-
-def _found_number(value: object) -> FoundNumber:
-    received = _UNSTORABLE.sub("\ufffd", _as_text(value)[:_LONGEST_RECEIVED])
-    if value is None:
-        return FoundNumber(received, None, "is missing")
-    try:
-        return FoundNumber(received, read_phone_number(value), None)
-    except ValueError as error:  # UnusablePhoneNumber, or an integer too long to be written
-        return FoundNumber(received, None, str(error))
-
-
-def _as_text(value: object) -> str:
-    if value is None or isinstance(value, str):
-        return value or ""
-    try:
-        return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):  # what an expression can make beside JSON
-        return ""

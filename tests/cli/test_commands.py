@@ -308,7 +308,7 @@ def test_status_shows_what_is_on_record_and_what_waits(
     )
     fail(settings)
     ledger = open_ledger(settings)
-    ledger.accept([(make_opt_out_request(None, unusable="The phone number is missing."), None)])
+    ledger.accept([(make_opt_out_request(None), None)])
     ledger.accept([(make_opt_out_request(source="webhook:shop"), None)])
     ledger.worker_is_alive()
     with sqlite3.connect(settings.database_url.database or "") as connection:

@@ -86,7 +86,7 @@ def settle(ledger: Ledger, claim: Claim, outcome: Outcome) -> bool:
 def test_an_accepted_opt_out_is_pending_due_and_holds_what_a_dispute_needs(ledger: Ledger) -> None:
     asked_at = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
     request = make_opt_out_request(
-        phone_number_received="+1 (999) 555-1234",
+        "+1 (999) 555-1234",
         reference="ticket-123",
         reason="called the shop",
         requested_at=asked_at,
@@ -125,12 +125,13 @@ def test_a_request_without_its_own_time_was_asked_for_when_it_came(ledger: Ledge
 
 
 def test_an_unusable_number_is_on_record_as_rejected_and_never_claimed(ledger: Ledger) -> None:
-    request = make_opt_out_request(
-        None, phone_number_received="+4915112345678", unusable="The phone number is foreign."
-    )
+    request = make_opt_out_request("999-555-123")
     (recorded,) = ledger.accept([(request, None)])
     opt_out = recorded.opt_out
-    failure = Failure(ErrorCode.INVALID_PHONE_NUMBER, "The phone number is foreign.")
+    failure = Failure(
+        ErrorCode.INVALID_PHONE_NUMBER,
+        "The phone number has 9 digits; a US number has 10, or 11 with the leading 1.",
+    )
     assert (opt_out.status, opt_out.phone_number, opt_out.error, opt_out.next_attempt_at) == (
         *(Status.REJECTED, None, failure, None),
     )
@@ -141,7 +142,7 @@ def test_an_unusable_number_is_on_record_as_rejected_and_never_claimed(ledger: L
 
 def test_texts_with_odd_characters_come_back_unchanged(ledger: Ledger) -> None:
     odd = "Grüße 🍕 \u202e 'quoted\" %s :name \\x00 \x1f\x7f\n\t{}\u2028\U0010ffff"
-    opt_out = accepted(ledger, reference=odd, reason=odd, phone_number_received=odd)
+    opt_out = accepted(ledger, reference=odd, reason=odd)
     assert (opt_out.reference, opt_out.reason) == (odd, odd)
     assert ledger.search(Criteria(reference=odd), 9) == [opt_out]
     claim = claimed(ledger)

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gateway.consent import OptOutRequest
+from gateway.phone_number import read_phone_number
 from gateway.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -51,27 +52,23 @@ def make_settings(**changes: str) -> Settings:
 
 
 def make_opt_out_request(
-    phone_number: str | None = NUMBER,
+    phone_number: object = NUMBER,
     *,
-    phone_number_received: str = NUMBER,
     store: str = "PIZZA",
     source: str = "api:billing",
     request_id: str = "request-1",
     reference: str | None = None,
     reason: str | None = None,
     requested_at: datetime | None = None,
-    unusable: str | None = None,
 ) -> OptOutRequest:
     return OptOutRequest(
-        phone_number=phone_number,
-        phone_number_received=phone_number_received,
+        phone_number=read_phone_number(phone_number),
         store=store,
         source=source,
         request_id=request_id,
         reference=reference,
         reason=reason,
         requested_at=requested_at,
-        unusable=unusable,
     )
 
 

@@ -68,7 +68,7 @@ def test_a_signed_delivery_is_believed_and_read(recipe: str) -> None:
     source, request = make_source(recipe), signed_request(recipe)
     assert source.verify(request, NOW) is None
     reading = source.read(request.body, request.headers, NOW)
-    assert [found.phone_number for found in reading.withdrawals] == [NUMBER]
+    assert [found.phone_number.digits for found in reading.withdrawals] == [NUMBER]
     assert reading.ignored == 0
 
 

@@ -69,7 +69,7 @@ def read(source: WebhookSource, value: object, **headers: str) -> Reading:
 
 
 def numbers(reading: Reading) -> list[str | None]:
-    return [withdrawal.phone_number for withdrawal in reading.withdrawals]
+    return [withdrawal.phone_number.digits for withdrawal in reading.withdrawals]
 
 
 # --- configuration
@@ -344,9 +344,9 @@ def test_samples_carry_their_time() -> None:
 def test_an_opt_out_without_a_number_is_kept_for_a_person_to_see() -> None:
     body = sample("customerio_reporting_preferences_changed.json")
     [withdrawal] = recipe_source("customerio").read(body, {}, NOW).withdrawals
-    assert withdrawal.phone_number is None
-    assert withdrawal.phone_number_received == ""
-    assert withdrawal.unusable == "is missing"
+    assert withdrawal.phone_number.digits is None
+    assert withdrawal.phone_number.received == ""
+    assert withdrawal.phone_number.fault == "is missing"
 
 
 def test_segments_batch_is_refused() -> None:
@@ -358,7 +358,7 @@ def test_segments_batch_is_refused() -> None:
 def test_a_form_is_read_like_an_object() -> None:
     fields = json.loads(sample("twilio_inbound_stop.form.json"))
     [withdrawal] = recipe_source("twilio").read(urlencode(fields).encode(), {}, NOW).withdrawals
-    assert withdrawal.phone_number == "9995551250"
+    assert withdrawal.phone_number.digits == "9995551250"
     assert not withdrawal.expires
 
 
@@ -503,16 +503,16 @@ def test_numbers_are_read_or_said_to_be_unusable(
     phone: object, expected: list[tuple[str | None, str | None]]
 ) -> None:
     reading = read(make_source(), {"stop": 1, "phone": phone})
-    found = [(each.phone_number, each.unusable) for each in reading.withdrawals]
+    found = [(each.phone_number.digits, each.phone_number.fault) for each in reading.withdrawals]
     assert found == expected
 
 
 def test_a_failing_expression_for_numbers_is_one_unusable_number() -> None:
     reading = read(make_source(phone_numbers="max(phone)"), {"stop": 1, "phone": ["a", 1]})
     [withdrawal] = reading.withdrawals
-    assert withdrawal.phone_number is None
-    assert withdrawal.unusable is not None
-    assert "phone_numbers expression fails" in withdrawal.unusable
+    assert withdrawal.phone_number.digits is None
+    assert withdrawal.phone_number.fault is not None
+    assert "phone_numbers expression fails" in withdrawal.phone_number.fault
 
 
 @pytest.mark.parametrize("expression", ["sum(phone)", "&phone"])
@@ -520,21 +520,21 @@ def test_what_an_expression_makes_beside_json_is_unusable(expression: str) -> No
     source = make_source(phone_numbers=expression)
     body = b'{"stop": 1, "phone": [' + b"9" * 4300 + b"," + b"9" * 4300 + b"]}"
     [withdrawal] = source.read(body, {}, NOW).withdrawals
-    assert withdrawal.phone_number is None
+    assert withdrawal.phone_number.digits is None
 
 
 def test_what_was_received_is_fit_to_be_stored() -> None:
     reading = read(make_source(), {"stop": 1, "phone": "call\0\ud800" + "é" * 300})
     [withdrawal] = reading.withdrawals
-    assert withdrawal.phone_number_received == "call\ufffd\ufffd" + "é" * 249
+    assert withdrawal.phone_number.received == "call\ufffd\ufffd" + "é" * 249
     [withdrawal] = read(make_source(), {"stop": 1, "phone": ["x", {"a": 1}]}).withdrawals[1:]
-    assert withdrawal.phone_number_received == '{"a": 1}'
+    assert withdrawal.phone_number.received == '{"a": 1}'
 
 
 def test_why_a_number_is_unusable_does_not_tell_it() -> None:
     [withdrawal] = read(make_source(), {"stop": 1, "phone": "+529995551234"}).withdrawals
-    assert withdrawal.phone_number_received == "+529995551234"
-    assert "999" not in str(withdrawal.unusable)
+    assert withdrawal.phone_number.received == "+529995551234"
+    assert "999" not in str(withdrawal.phone_number.fault)
 
 
 # --- repeats
@@ -667,7 +667,7 @@ def test_a_body_that_is_no_form_is_refused(body: bytes) -> None:
 def test_of_a_field_that_came_twice_the_first_counts() -> None:
     source = make_source(body="form")
     [withdrawal] = source.read(b"stop=1&phone=9995551234&phone=9995551235", {}, NOW).withdrawals
-    assert withdrawal.phone_number == "9995551234"
+    assert withdrawal.phone_number.digits == "9995551234"
 
 
 def test_deep_nesting_that_json_still_allows_is_read_or_refused() -> None:
@@ -703,9 +703,11 @@ def assert_sound(reading: Reading | ErrorCode) -> None:
     keys = [withdrawal.delivery_key for withdrawal in reading.withdrawals]
     assert len(set(keys)) == len(keys)
     for withdrawal in reading.withdrawals:
-        assert (withdrawal.phone_number is None) == (withdrawal.unusable is not None)
-        assert len(withdrawal.phone_number_received.encode()) <= 4 * 255
-        assert "\0" not in withdrawal.phone_number_received
+        assert (withdrawal.phone_number.digits is None) == (
+            withdrawal.phone_number.fault is not None
+        )
+        assert len(withdrawal.phone_number.received.encode()) <= 4 * 255
+        assert "\0" not in withdrawal.phone_number.received
 
 
 @given(SOURCES, JSON)

@@ -17,6 +17,7 @@ from gateway.errors import ErrorCode, GatewayError
 from gateway.ledger.ledger import Ledger, Receipt, Recorded
 from gateway.ledger.search import Criteria
 from gateway.logs import request_id
+from gateway.phone_number import read_phone_number
 from gateway.settings import Settings
 from gateway.web.cursors import Cursors
 from gateway.web.problems import problem
@@ -64,8 +65,7 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         receipt = _receipt(g.caller, body)
         fields = _load(request_schema, given)
         wish = OptOutRequest(
-            phone_number=fields["phone_number"],
-            phone_number_received=str(given["phone_number"]),
+            phone_number=read_phone_number(given["phone_number"]),
             store=_store(g.caller, fields["store"], keywords),
             source=f"api:{g.caller.name}",
             request_id=request_id.get(),

@@ -74,15 +74,12 @@ def _verify(source: WebhookSource, signed: SignedRequest, now: datetime) -> None
 
 
 def _entry(source: WebhookSource, withdrawal: Withdrawal) -> tuple[OptOutRequest, Receipt]:
-    unusable = withdrawal.unusable and f"The phone number {withdrawal.unusable}."
     wish = OptOutRequest(
         phone_number=withdrawal.phone_number,
-        phone_number_received=withdrawal.phone_number_received,
         store=source.store,
         source=f"webhook:{source.name}",
         request_id=request_id.get(),
         requested_at=withdrawal.requested_at,
-        unusable=unusable,
     )
     valid_for = _A_BODY_REPEATS_WITHIN if withdrawal.expires else None
     return wish, Receipt(withdrawal.delivery_key, withdrawal.delivery_key, valid_for)
