@@ -9,10 +9,13 @@ from flask.testing import FlaskClient
 
 from gateway.app import Gateway, create_app
 from gateway.assembly import open_ledger
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.migrations.upgrade import upgrade
 from gateway.settings import Settings
 from tests.support.factories import make_settings
 from tests.support.fake_crmtext import FakeCrmText
+from tests.support.ledgers import make_ledger
+from tests.support.postgres import Postgres, new_postgres_ledger, running_postgres
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +44,32 @@ def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def database_url(empty_ledger: Path, tmp_path: Path) -> str:
-    """A ledger of the test's own, upgraded and empty."""
+    """A ledger of the test's own, upgraded and empty, in a SQLite file."""
     return f"sqlite:///{shutil.copy(empty_ledger, tmp_path / 'gateway.db')}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def any_database_url(request: pytest.FixtureRequest, database_url: str) -> str:
+    """Like ``database_url``; the test runs once on SQLite and once on PostgreSQL."""
+    return new_postgres_ledger() if request.param == "postgres" else database_url
+
+
+@pytest.fixture
+def ledger(any_database_url: str) -> Iterator[Ledger]:
+    """A ledger with leases of 11 seconds; the test runs once on each database."""
+    opened = make_ledger(any_database_url)
+    yield opened
+    opened.engine.dispose()
+
+
+@pytest.fixture
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of the test's own, to be stopped and started."""
+    running_postgres()
+    server = Postgres()
+    yield server
+    if server.is_running:
+        server.stop("immediate")
 
 
 @pytest.fixture

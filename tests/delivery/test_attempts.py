@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
@@ -27,18 +26,10 @@ from tests.support.ledgers import (
     rows_in,
     wait_until,
 )
-from tests.support.postgres import database_url  # noqa: F401, a fixture
 
 DOWN = Reply(body=xml("500", "down"))
 UNKNOWN = Reply(body=xml("404", "no such customer"))
 SLOW = Reply(delay=0.6, body=xml("400", "Customer is opted out"))
-
-
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:  # noqa: F811, a fixture
-    opened = make_ledger(database_url)
-    yield opened
-    opened.engine.dispose()
 
 
 @pytest.fixture
@@ -240,10 +231,10 @@ def test_who_waits_while_the_attempt_fails_has_a_pending_one_with_its_error(
 
 
 def test_who_waits_without_a_turn_is_told_what_the_worker_reached(
-    database_url: str,  # noqa: F811
+    any_database_url: str,
     crmtext: FakeCrmText,
 ) -> None:
-    ledger = make_ledger(database_url, CRMTEXT_RATE="0.3")
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="0.3")
     delivery = make_delivery(ledger, crmtext)
     delivery.opt_out_now(make_opt_out_request(), None)
     with ThreadPoolExecutor(1) as pool:
@@ -261,10 +252,10 @@ def test_who_waits_without_a_turn_is_told_what_the_worker_reached(
 
 
 def test_those_who_wait_long_do_not_use_up_the_turns_of_the_others(
-    database_url: str,  # noqa: F811
+    any_database_url: str,
     crmtext: FakeCrmText,
 ) -> None:
-    ledger = make_ledger(database_url, CRMTEXT_RATE="2")
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="2")
     delivery = make_delivery(ledger, crmtext)
     request = make_opt_out_request()
     threads = [
@@ -361,10 +352,10 @@ def test_a_store_that_was_removed_keeps_its_opt_outs_until_it_is_back(
 
 
 def test_a_turn_that_was_slept_through_is_not_used(
-    database_url: str,  # noqa: F811
+    any_database_url: str,
     crmtext: FakeCrmText,
 ) -> None:
-    ledger = make_ledger(database_url, CRMTEXT_RATE="0.2")
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="0.2")
     delivery = make_delivery(ledger, crmtext)
     opt_out = accepted(ledger)
     (claim,) = delivery.claim_due(9).claims
@@ -379,10 +370,10 @@ def test_a_turn_that_was_slept_through_is_not_used(
 
 
 def test_callers_and_workers_at_once_keep_to_the_pace_in_every_second(
-    database_url: str,  # noqa: F811
+    any_database_url: str,
     crmtext: FakeCrmText,
 ) -> None:
-    ledger = make_ledger(database_url, CRMTEXT_RATE="40")
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="40")
     delivery = make_delivery(ledger, crmtext)
     for number in range(40):
         accepted(ledger, f"9995{number:06}")

@@ -25,22 +25,17 @@ from gateway.settings import Settings
 from tests.support.factories import make_environment, make_settings, run
 from tests.support.fake_crmtext import FakeCrmText, Reply, xml
 from tests.support.ledgers import accepted, found, make_ledger, wait_until
-from tests.support.postgres import Postgres, database_url, postgres  # noqa: F401, two are fixtures
+from tests.support.postgres import Postgres
 from tests.support.processes import has_started, running_worker
 
 SECONDS_TO_END = 3.0
 
 
 @pytest.fixture
-def environment(crmtext: FakeCrmText, database_url: str) -> dict[str, str]:  # noqa: F811
-    return make_environment(CRMTEXT_URL=crmtext.url, CRMTEXT_TIMEOUT="1", DATABASE_URL=database_url)
-
-
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:  # noqa: F811
-    opened = make_ledger(database_url)
-    yield opened
-    opened.engine.dispose()
+def environment(crmtext: FakeCrmText, any_database_url: str) -> dict[str, str]:
+    return make_environment(
+        CRMTEXT_URL=crmtext.url, CRMTEXT_TIMEOUT="1", DATABASE_URL=any_database_url
+    )
 
 
 @contextmanager
@@ -135,10 +130,10 @@ def test_a_bug_in_one_opt_out_does_not_stop_the_others_and_loses_nothing(
 
 
 def test_a_low_rate_does_not_make_it_look_dead(
-    database_url: str,  # noqa: F811
+    any_database_url: str,
     crmtext: FakeCrmText,
 ) -> None:
-    ledger = make_ledger(database_url, CRMTEXT_RATE="0.01")
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="0.01")
     for _ in range(3):
         accepted(ledger)
     settings = make_settings(CRMTEXT_URL=crmtext.url)
@@ -205,7 +200,7 @@ def test_no_log_line_of_a_delivery_shows_the_number(
 
 
 def test_a_postgres_that_is_away_at_the_start_and_in_the_middle_is_waited_for(
-    postgres: Postgres,  # noqa: F811
+    postgres: Postgres,
     crmtext: FakeCrmText,
     tmp_path: Path,
 ) -> None:
@@ -257,7 +252,7 @@ def test_an_sqlite_ledger_that_is_not_there_yet_is_waited_for(
 
 
 def test_a_postgres_that_hangs_does_not_keep_the_worker_from_ending(
-    postgres: Postgres,  # noqa: F811
+    postgres: Postgres,
     crmtext: FakeCrmText,
     tmp_path: Path,
 ) -> None:

@@ -1,35 +1,25 @@
 """What drills share: an environment with short leases, and figures that the summary shows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-from gateway.ledger.ledger import Ledger
 from tests.drills.load import Report
 from tests.support.factories import make_environment
 from tests.support.fake_crmtext import FakeCrmText
-from tests.support.ledgers import make_ledger
-from tests.support.postgres import database_url, postgres  # noqa: F401, fixtures
 
 _FIGURES = "figures"
 
 
 @pytest.fixture
-def environment(crmtext: FakeCrmText, database_url: str) -> dict[str, str]:  # noqa: F811
+def environment(crmtext: FakeCrmText, any_database_url: str) -> dict[str, str]:
     """No limit to the pace, and leases of 11 seconds."""
     return make_environment(
         CRMTEXT_URL=crmtext.url,
         CRMTEXT_TIMEOUT="1",
         CRMTEXT_RATE="0",
-        DATABASE_URL=database_url,
+        DATABASE_URL=any_database_url,
     )
-
-
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:  # noqa: F811
-    opened = make_ledger(database_url)
-    yield opened
-    opened.engine.dispose()
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -32,13 +32,7 @@ from gateway.ledger.search import Criteria
 from gateway.ledger.tables import attempts, clock, metadata, opt_outs
 from tests.support.factories import NUMBER, free_port, make_opt_out_request
 from tests.support.ledgers import accepted, at_once, found, let_pass, make_ledger, rows_in
-from tests.support.postgres import (  # noqa: F401, the first two are fixtures
-    Postgres,
-    database_url,
-    new_postgres_ledger,
-    postgres,
-    running_postgres,
-)
+from tests.support.postgres import Postgres, new_postgres_ledger, running_postgres
 
 LEASE = timedelta(seconds=11)  # CRMTEXT_TIMEOUT=1, and ten seconds more
 WORDS = CrmTextWords("200", "ok")
@@ -54,13 +48,6 @@ OPTED_OUT = Outcome(None, CUSTOMER, http_status=200, crmtext=WORDS)
 TIMEOUT = Failure(ErrorCode.CRMTEXT_TIMEOUT, "no answer within 1 second")
 TIMED_OUT = Outcome(TIMEOUT)
 NOT_FOUND = Failure(ErrorCode.CUSTOMER_NOT_FOUND, "unknown", CrmTextWords("404", "who?"))
-
-
-@pytest.fixture
-def ledger(database_url: str) -> Iterator[Ledger]:  # noqa: F811, a fixture
-    opened = make_ledger(database_url)
-    yield opened
-    opened.engine.dispose()
 
 
 def begun(ledger: Ledger, receipt: Receipt | None = None, *, in_background: bool = False) -> Claim:
@@ -532,12 +519,12 @@ def _begin_many(url: str, keys: list[str], start_at: float) -> list[str]:
 
 def test_the_same_receipts_in_two_processes_at_once_are_sent_once(
     ledger: Ledger,
-    database_url: str,  # noqa: F811
+    any_database_url: str,
 ) -> None:
     keys = [f"key-{number}" for number in range(40)]
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         start_at = time.time() + 3
-        futures = [pool.submit(_begin_many, database_url, keys, start_at) for _ in range(2)]
+        futures = [pool.submit(_begin_many, any_database_url, keys, start_at) for _ in range(2)]
         codes = [future.result(60) for future in futures]
     assert [sorted(pair) for pair in zip(*codes, strict=True)] == (
         [["claimed", "idempotency_key_in_use"]] * 40
@@ -598,9 +585,9 @@ def begin_or_none(begin: Callable[[], None]) -> Callable[[], None]:
 
 
 def test_turns_are_evenly_spaced_and_none_is_promised_beyond_the_patience(
-    database_url: str,  # noqa: F811
+    any_database_url: str,
 ) -> None:
-    ledger = make_ledger(database_url, CRMTEXT_RATE="10")
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="10")
     turns = [ledger.turn(patience_seconds=0.5) for _ in range(8)]
     promised = [turn for turn in turns if turn is not None]
     assert promised == turns[: len(promised)]
@@ -617,9 +604,9 @@ def test_without_a_rate_it_is_always_anybody_s_turn(ledger: Ledger) -> None:
 
 
 def test_callers_go_first_and_the_worker_takes_what_is_left(
-    database_url: str,  # noqa: F811
+    any_database_url: str,
 ) -> None:
-    ledger = make_ledger(database_url, CRMTEXT_RATE="5")
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="5")
     accepted(ledger)
     for _ in range(3):
         begun(ledger)
@@ -634,9 +621,9 @@ def test_callers_go_first_and_the_worker_takes_what_is_left(
 
 
 def test_a_caller_without_a_turn_has_a_failed_opt_out_and_nothing_was_attempted(
-    database_url: str,  # noqa: F811
+    any_database_url: str,
 ) -> None:
-    ledger = make_ledger(database_url, CRMTEXT_RATE="0.1")
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="0.1")
     receipt = Receipt("key", "body")
     begun(ledger)
     request = make_opt_out_request()
@@ -659,9 +646,9 @@ def test_a_caller_without_a_turn_has_a_failed_opt_out_and_nothing_was_attempted(
 
 
 def test_a_clock_that_was_put_back_does_not_stop_the_deliveries(
-    database_url: str,  # noqa: F811
+    any_database_url: str,
 ) -> None:
-    ledger = make_ledger(database_url, CRMTEXT_RATE="30")
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="30")
     begun(ledger)
     let_pass(ledger, timedelta(hours=-1))  # what was now is an hour ahead
     assert ledger.turn(patience_seconds=2) is not None
@@ -691,11 +678,11 @@ def _take_turns(url: str, start_at: float) -> list[float]:
 
 
 def test_no_second_ever_holds_more_turns_than_the_rate_of_two_processes(
-    database_url: str,  # noqa: F811
+    any_database_url: str,
 ) -> None:
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         start_at = time.time() + 3
-        futures = [pool.submit(_take_turns, database_url, start_at) for _ in range(2)]
+        futures = [pool.submit(_take_turns, any_database_url, start_at) for _ in range(2)]
         moments = sorted(moment for future in futures for moment in future.result(60))
     assert most_in_a_second(moments) <= 40
     assert len(moments) >= 100  # nearly all turns of three seconds were used
@@ -975,7 +962,7 @@ def test_a_program_that_only_reads_the_file_does_not_hold_up_the_ledger(tmp_path
 
 
 def test_a_postgres_that_stops_and_starts_again_is_used_again_at_once(
-    postgres: Postgres,  # noqa: F811
+    postgres: Postgres,
 ) -> None:
     ledger = make_ledger(postgres.new_database())
     upgrade(ledger.engine)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -20,7 +19,6 @@ from gateway.assembly import open_ledger
 from gateway.ledger.migrations.upgrade import upgrade
 from tests.support.factories import free_port, make_settings
 
-_BINARIES = Path("/usr/lib/postgresql/15/bin")
 _OWNER = "postgres"  # PostgreSQL refuses to run as root
 _TEMPLATE = "an_empty_ledger"
 
@@ -90,9 +88,9 @@ class Postgres:
 
 
 def running_postgres() -> Postgres:
-    """The server that all tests share; skips where it is not installed, but never in CI."""
-    if not _BINARIES.exists() and "CI" not in os.environ:
-        pytest.skip(f"PostgreSQL is not installed in {_BINARIES}")
+    """The server that all tests share; skips where PostgreSQL is not installed, but never in CI."""
+    if _binaries() is None and "CI" not in os.environ:
+        pytest.skip("PostgreSQL is not installed")
     server = _shared()
     if not server.is_running:  # a test that stopped it broke off
         server.start()
@@ -106,22 +104,14 @@ def new_postgres_ledger() -> str:
     return server.new_database(template=_TEMPLATE)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database_url(request: pytest.FixtureRequest, empty_ledger: Path, tmp_path: Path) -> str:
-    """A ledger of the test's own, upgraded and empty; once on each database."""
-    if request.param == "postgres":
-        return new_postgres_ledger()
-    return f"sqlite:///{shutil.copy(empty_ledger, tmp_path / 'gateway.db')}"
-
-
-@pytest.fixture
-def postgres() -> Iterator[Postgres]:
-    """A server of the test's own, to be stopped and started."""
-    running_postgres()
-    server = Postgres()
-    yield server
-    if server.is_running:
-        server.stop("immediate")
+@cache
+def _binaries() -> Path | None:
+    """Where PostgreSQL's programs are: Debian keeps those of a server out of the PATH."""
+    found = [*Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    if found:
+        return max(found, key=lambda initdb: int(initdb.parts[4])).parent
+    initdb = shutil.which("initdb")
+    return Path(initdb).parent if initdb else None
 
 
 @cache
@@ -138,7 +128,9 @@ def _make_template(server: Postgres) -> None:
 
 
 def _as_owner(command: list[str]) -> list[str]:
-    path = [str(_BINARIES / command[0]), *command[1:]]
+    binaries = _binaries()
+    assert binaries is not None, "PostgreSQL is not installed"
+    path = [str(binaries / command[0]), *command[1:]]
     # Ends with the process that started it, should that be killed.
     setpriv = ["setpriv", "--pdeathsig=QUIT"]
     if os.getuid() == 0:
