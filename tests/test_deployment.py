@@ -12,10 +12,10 @@ import yaml
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.__main__ import main
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from gateway.webhooks.config import read_recipes
+from tests.support.commands import Printed, gateway_here
 from tests.support.factories import BEARER, NUMBER, ROOT, make_environment
 from tests.support.signing import SECRET, SENDERS, Delivery
 
@@ -227,7 +227,7 @@ def test_the_guides_sources_start_the_gateway() -> None:
 
 
 def test_the_guides_check_prints_what_it_shows(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     guide = text_of("docs/webhooks.md")
     shown = re.search(r"\$ python -m gateway (webhooks check .*)\n((?s:.*?))```", guide)
@@ -239,10 +239,8 @@ def test_the_guides_check_prints_what_it_shows(
     (tmp_path / "delivery.http").write_bytes(f"{head}\r\n".encode() + delivery.body)
     monkeypatch.chdir(tmp_path)
     source = "[shop]\nrecipe = 'shopify'\nsecret_env = 'HOOK_SECRET'"
-    for name, text in make_environment(WEBHOOK_SOURCES=source, HOOK_SECRET=SECRET).items():
-        monkeypatch.setenv(name, text)
-    assert main(shown[1].split()) == 0
-    assert capsys.readouterr().out == shown[2]
+    printed = gateway_here(*shown[1].split(), WEBHOOK_SOURCES=source, HOOK_SECRET=SECRET)
+    assert printed == Printed(0, shown[2], "")
 
 
 @pytest.mark.parametrize("document", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]))

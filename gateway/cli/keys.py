@@ -1,0 +1,46 @@
+"""``make-key``: an API key for a caller."""
+
+import hashlib
+import secrets
+
+import click
+
+from gateway.accounts import KEY_NAME
+from gateway.cli.columns import show
+from gateway.cli.parameters import read_keyword
+
+
+def _read_name(text: str) -> str:
+    if KEY_NAME.fullmatch(text):
+        return text
+    raise click.BadParameter("a name has 1 to 64 letters, digits and . _ -")
+
+
+@click.command()
+@click.argument("name", type=_read_name)
+@click.option(
+    "--store",
+    "stores",
+    metavar="KEYWORD",
+    type=read_keyword,
+    multiple=True,
+    help="Bind the key to this store; may be repeated. Without it, the key may act on all stores.",
+)
+def make_key(name: str, stores: tuple[str, ...]) -> None:
+    """Make an API key for a caller.
+
+    Prints the key, and the entry for GATEWAY_API_KEYS. NAME says whose key it is.
+
+    \b
+    Example:
+      python -m gateway make-key billing --store PIZZA
+    """
+    key = secrets.token_urlsafe(32)
+    bound = ",".join(dict.fromkeys(stores))
+    entry = [name, hashlib.sha256(key.encode()).hexdigest(), bound]
+    show("key", [key])
+    show("entry", [":".join(filter(None, entry))])
+    click.echo(
+        "\nGive the key to its caller; it is shown only once and stored nowhere. Add the entry to\n"
+        "GATEWAY_API_KEYS, beside those already there, and restart the gateway."
+    )

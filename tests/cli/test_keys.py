@@ -1,0 +1,29 @@
+"""``make-key``."""
+
+import hashlib
+import re
+
+from tests.support.commands import gateway
+from tests.support.factories import make_settings, run
+
+
+def test_a_made_key_opens_the_gateway() -> None:
+    made = gateway("make-key", "cart", "--store", "pizza", "--store", "BURGER", "--store", "pizza")
+    assert (made.returncode, made.stderr) == (0, "")
+    key = re.search(r"^key +(\S+)$", made.stdout, re.M)
+    entry = re.search(r"^entry +(\S+)$", made.stdout, re.M)
+    assert key
+    assert entry
+    assert len(key[1]) >= 43  # 32 bytes in base64
+    digest = hashlib.sha256(key[1].encode()).hexdigest()
+    assert entry[1] == f"cart:{digest}:PIZZA,BURGER"
+    [known] = make_settings(GATEWAY_API_KEYS=entry[1]).api_keys
+    assert (known.name, known.digest.hex()) == ("cart", digest)
+    assert known.stores == frozenset({"PIZZA", "BURGER"})
+
+
+def test_a_key_is_made_without_an_environment_and_never_the_same() -> None:
+    made = [run("-m", "gateway", "make-key", "a", environment={}).stdout for _ in range(2)]
+    entries = [re.findall(r"^entry +(a:[0-9a-f]{64})$", text, re.M) for text in made]
+    assert [len(found) for found in entries] == [1, 1]
+    assert entries[0] != entries[1]

@@ -1,0 +1,257 @@
+"""``webhooks list`` and ``webhooks check``."""
+
+import json
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from gateway.webhooks import checkup
+from gateway.webhooks.saved_message import SavedDelivery, read_saved_delivery
+from gateway.webhooks.signatures import Refusal
+from tests.support.commands import HOOKS, ONE_OF_EACH, Printed, gateway_here
+from tests.support.factories import make_environment, run
+from tests.support.signing import NOW, NUMBER, SECRET, SENDERS, Delivery
+
+AT = NOW.isoformat()
+Check: TypeAlias = Callable[..., Printed]
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Check:
+    """``webhooks check`` of a file with this content."""
+
+    def check(source: str, content: bytes, *options: str, **changes: str) -> Printed:
+        file = tmp_path / "message.http"
+        file.write_bytes(content)
+        return gateway_here("webhooks", "check", source, str(file), *options, **(HOOKS | changes))
+
+    return check
+
+
+def saved(recipe: str, *, body: bytes | None = None, end: str = "\r\n", line: str = "") -> bytes:
+    """The recipe's signed opt-out, or another body under its signature, as a file."""
+    sent = SENDERS[recipe].delivery(
+        url=f"https://gateway.example.com/v1/webhooks/{recipe}{'?a=b' if line else ''}"
+    )
+    headers = [f"{name}: {text}" for name, text in SENDERS[recipe].headers(SECRET, sent).items()]
+    lines = [line] * bool(line) + headers
+    return "".join(f"{each}{end}" for each in [*lines, ""]).encode() + (
+        sent.body if body is None else body
+    )
+
+
+def signed(recipe: str, event: object) -> bytes:
+    """Another event of the recipe's sender, signed, as a file."""
+    sent: Delivery = SENDERS[recipe].delivery(event)
+    headers = SENDERS[recipe].headers(SECRET, sent)
+    head = "".join(f"{name}: {text}\n" for name, text in headers.items())
+    return f"{head}\n".encode() + sent.body
+
+
+def test_list_shows_every_source_and_no_secret() -> None:
+    printed = gateway_here("webhooks", "list", **HOOKS)
+    assert (printed.exit_code, printed.err) == (0, "")
+    sources = dict(re.findall(r"^\[(\S+)\]\n(.+?)\n\n", printed.out, re.M | re.S))
+    assert list(sources) == list(SENDERS)
+    assert sources["hubspot"].splitlines() == [
+        "address         POST https://gateway.example.com/v1/webhooks/hubspot",
+        "recipe          hubspot",
+        "body            JSON, or a list of events",
+        "signature       X-HubSpot-Signature-v3: HMAC-SHA256 in base64",
+        "signed          {method}{url}{body}{timestamp}",
+        "timestamp       X-HubSpot-Request-Timestamp: unix_ms, 300 s off at most",
+        "secrets         HOOK_SECRET",
+        "events          the body, or each element of a list",
+        "opt-out         subscriptionType == 'contact.propertyChange' && propertyName == "
+        "'sms_opted_out_number' && propertyValue",
+        "phone numbers   propertyValue",
+        "delivery id     eventId",
+        "requested at    occurredAt",
+        "store           PIZZA",
+        "answer          json",
+    ]
+
+
+def test_list_without_sources_says_where_they_go() -> None:
+    printed = gateway_here("webhooks", "list")
+    expected = "No webhook sources configured. Set WEBHOOK_SOURCES.\n"
+    assert printed == Printed(0, expected, "")
+
+
+@pytest.mark.parametrize("recipe", SENDERS)
+@pytest.mark.parametrize("end", ["\r\n", "\n"])
+@pytest.mark.parametrize("request_line", ["", "POST /v1/webhooks/{}?a=b HTTP/1.1"])
+def test_a_sound_delivery_of_every_recipe_is_accepted(
+    recipe: str, end: str, request_line: str, check: Check
+) -> None:
+    printed = check(recipe, saved(recipe, end=end, line=request_line.format(recipe)), "--at", AT)
+    assert (printed.exit_code, printed.err) == (0, "")
+    steps = printed.steps
+    assert steps["signature"] == "good"
+    assert steps["events"] == "1 found, 0 of them ignored"
+    assert steps["event 1"] == "opt-out of ******1234"
+    assert steps["on record"].startswith("pending: ******1234, store PIZZA, requested ")
+    assert steps["result"] == "accepted"
+
+
+@pytest.mark.parametrize("recipe", [name for name, sender in SENDERS.items() if sender.signs_body])
+def test_a_changed_body_is_refused_with_what_to_do(recipe: str, check: Check) -> None:
+    printed = check(recipe, saved(recipe) + b"\n", "--at", AT)
+    assert printed.exit_code == 1
+    assert printed.steps["signature"].startswith("wrong signature: the secret is another than")
+    assert printed.steps["result"] == "refused: 401 unauthorized"
+
+
+@pytest.mark.parametrize("recipe", [name for name, sender in SENDERS.items() if sender.times])
+def test_a_saved_delivery_is_stale_and_judged_as_of_its_own_time(recipe: str, check: Check) -> None:
+    late = (NOW + timedelta(days=1)).isoformat()
+    printed = check(recipe, saved(recipe), "--at", late)
+    assert printed.exit_code == 1
+    assert printed.steps["signature"] == "good"
+    hint = re.search(r"only the time is wrong: --at (\S+) judges", printed.steps["timestamp"])
+    assert hint
+    assert check(recipe, saved(recipe), "--at", hint[1]).exit_code == 0
+    early = (NOW - timedelta(days=1)).isoformat()
+    printed = check(recipe, saved(recipe), "--at", early)
+    assert printed.steps["timestamp"].startswith("future timestamp: it was sent more than 300 s")
+
+
+def test_every_refusal_has_its_words() -> None:
+    assert set(checkup.ADVICE) == set(Refusal)
+
+
+def test_events_are_told_apart(check: Check) -> None:
+    event = json.loads(SENDERS["hubspot"].delivery().body)[0]
+    events = [event, {"propertyName": "email"}, event | {"eventId": 2, "propertyValue": "x" * 40}]
+    body = json.dumps(events).encode()
+    url = "https://gateway.example.com/v1/webhooks/hubspot"
+    headers = SENDERS["hubspot"].headers(SECRET, Delivery(body, NOW, url))
+    head = "".join(f"{name}: {text}\n" for name, text in headers.items())
+    printed = check("hubspot", f"{head}\n".encode() + body, "--at", AT)
+    assert printed.exit_code == 0
+    assert printed.out.splitlines()[4:] == [
+        "events          3 found, 1 of them ignored",
+        "event 1         opt-out of ******1234",
+        "event 2         ignored: no opt-out",
+        "event 3         opt-out of a number that is longer than 32 characters",
+        "on record       pending: ******1234, store PIZZA, requested 2026-11-18T11:06:40+00:00",
+        "                  a repeat is known by delivery_id of the event",
+        "                rejected, for a person to look at: a number that is longer than 32 "
+        "characters, store PIZZA, requested 2026-11-18T11:06:40+00:00",
+        "                  a repeat is known by delivery_id of the event",
+        "result          accepted",
+    ]
+
+
+def test_a_failing_expression_is_named(check: Check) -> None:
+    content = signed("iterable", {"eventName": "smsReceived", "dataFields": {}})
+    printed = check("iterable", content)
+    assert printed.steps["event 1"] == "ignored: no opt-out"
+    by_hand = ONE_OF_EACH + "\nopt_out = 'length(@) > `0`'\nevents = 'keys(a)'"
+    printed = check("make", signed("make", 3), WEBHOOK_SOURCES=by_hand)
+    assert printed.steps["events"] == (
+        "1 found, 1 of them ignored the events expression fails on this value (JMESPathTypeError)"
+    )
+    assert printed.steps["event 1"] == (
+        "ignored: the opt_out expression fails on this value (JMESPathTypeError)"
+    )
+
+
+def test_how_a_repeat_is_known(check: Check) -> None:
+    zap = check("zapier", saved("zapier"))
+    assert zap.steps["on record"].endswith("a repeat is known by the body, for 24 hours")
+    event = {"type": "track", "event": "SMS Unsubscribed", "properties": {"phone": NUMBER}}
+    segment = check("segment", signed("segment", event))
+    assert segment.steps["on record"].endswith("for 24 hours; there is no delivery id")
+    zendesk = check("zendesk", saved("zendesk"), "--at", AT)
+    header = "X-Zendesk-Webhook-Invocation-Id of the delivery"
+    assert zendesk.steps["on record"].endswith(f"a repeat is known by {header}")
+
+
+@pytest.mark.parametrize(
+    ("recipe", "content", "words", "result"),
+    [
+        ("zapier", b"\n{", ("signature", "missing signature: there is no Authorization"), 401),
+        ("zapier", b"Authorization: Basic x\n\n{}", ("signature", "malformed signature: "), 401),
+        ("intercom", b"X-Hub-Signature: 12\n\n{}", ("signature", "malformed signature: "), 401),
+        ("klaviyo", b"Klaviyo-Signature: 12\n\n{}", ("signature", "missing timestamp: "), 401),
+        (
+            "standard-webhooks",
+            b"webhook-signature: v1,YQ==\nwebhook-timestamp: 1\n\n{}",
+            ("signature", "missing id: there is no webhook-id header"),
+            401,
+        ),
+        ("zapier", b"Content-Encoding: gzip\n\n{}", ("request", "Send the body without"), 415),
+        ("zapier", b"Content-Type: text/plain\n\n{}", ("request", "Send 'Content-Type: "), 415),
+        ("twilio", b"Content-Type: text/plain\n\na=b", ("request", "Send 'Content-Type: "), 415),
+        ("zapier", b"\n" + b" " * 1048577, ("request", "The body is larger than 1024 KiB"), 413),
+        ("zapier", b"GET / HTTP/1.1\n\n{}", ("request", "The method is GET; webhooks come"), 405),
+        ("segment", signed("segment", [{}]), ("body", "The body is a list; this source"), 400),
+        ("zapier", signed("zapier", [])[:-1], ("body", "The body is not valid JSON"), 400),
+    ],
+)
+def test_what_is_refused_is_said_to_be(
+    recipe: str, content: bytes, words: tuple[str, str], result: int, check: Check
+) -> None:
+    printed = check(recipe, content, "--at", AT)
+    assert printed.exit_code == 1
+    topic, said = words
+    assert printed.steps[topic].startswith(said)
+    assert printed.steps["result"].startswith(f"refused: {result} ")
+
+
+def test_a_body_that_an_editor_changed_is_noticed(check: Check) -> None:
+    content = b"Content-Length: 2\n" + saved("shopify", body=b"{}\n")
+    printed = check("shopify", content)
+    assert "Content-Length says 2 bytes, so the body is not as it was" in printed.steps["delivery"]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "no blank line ends its headers"),
+        (b"A: b", "no blank line ends its headers"),
+        (b"A: b\n", "no blank line ends its headers"),
+        (b"A: b\nno header\n\n", "line 2 is no header like 'Name: text'"),
+        (b"A: b\n folded\n\n", "line 2 is no header like 'Name: text'"),
+        (b"HTTP/1.1 200 OK\n\n", "line 1 is no header like 'Name: text'"),
+        (b"POST / HTTP/1.1\n: x\n\n", "line 2 is no header like 'Name: text'"),
+        (b"POST /\x1b[2J HTTP/1.1\n\n", "line 1 is no header like 'Name: text'"),
+        (b"\xff\xfe\x00\n\n", "line 1 is no header like 'Name: text'"),
+    ],
+)
+def test_a_file_that_is_no_delivery_is_one_line(content: bytes, why: str, check: Check) -> None:
+    printed = check("shopify", content)
+    assert printed == Printed(1, "", f"The file is no saved delivery: {why}.\n")
+
+
+def test_a_file_or_a_source_that_is_not_there_is_one_line() -> None:
+    printed = gateway_here("webhooks", "check", "shopify", "/no/such", **HOOKS)
+    assert printed == Printed(1, "", "/no/such cannot be read: No such file or directory\n")
+    printed = gateway_here("webhooks", "check", "shop", "-", **HOOKS | {"WEBHOOK_SOURCES": ""})
+    assert printed == Printed(1, "", "There is no such webhook source; configured: none\n")
+
+
+def test_the_bytes_of_the_body_are_kept_and_headers_joined() -> None:
+    content = b"POST https://h.example/p?q HTTP/1.1\r\nA: 1 \r\nb:2\na: 3\r\n\r\n\r\n\xff\n"
+    assert read_saved_delivery(content) == SavedDelivery(
+        "POST", "/p?q", {"a": "1,3", "b": "2"}, b"\r\n\xff\n"
+    )
+
+
+def test_standard_input_is_a_file_too(tmp_path: Path) -> None:
+    delivery = tmp_path / "delivery.http"
+    delivery.write_bytes(saved("shopify"))
+    environment = make_environment(**HOOKS, FILE=str(delivery))
+    script = (
+        "import os, sys; from gateway.__main__ import main; "
+        "os.dup2(os.open(os.environ['FILE'], os.O_RDONLY), 0); "
+        "sys.argv[1:] = ['webhooks', 'check', 'shopify', '-']; main()"
+    )
+    checked = run("-c", script, environment=environment)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    assert checked.stdout.endswith("result          accepted\n")
