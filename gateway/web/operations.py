@@ -16,28 +16,73 @@ from gateway.ledger.migrations import is_current
 from gateway.metrics import collect_into
 from gateway.settings import Settings
 from gateway.web.api.opt_outs import caller_of
+from gateway.web.docs.description import (
+    Description,
+    Key,
+    Success,
+    Tag,
+    described,
+    json_content,
+    text_content,
+)
+from schemas.health import HealthSchema
 
 # A proxy on this machine is a loopback peer too; a header like these gives it away.
 _FORWARDING_HEADER = re.compile(
     r"forwarded|via|x-real-ip|x-.*forwarded.*|.*(client|connecting)-ip", re.IGNORECASE
 )
 
+_health = HealthSchema()
+
 
 def blueprint(settings: Settings, ledger: Ledger) -> Blueprint:
     operations = Blueprint("operations", __name__)
 
     @operations.get("/healthz")
-    def healthz() -> Response:
+    @described(
+        Description(
+            "getHealth",
+            Tag.OPERATIONS,
+            "Is the process alive?",
+            {200: Success("Alive.", json_content(_health, {"status": "ok"}))},
+        )
+    )
+    def health() -> Response:
         return jsonify(status="ok")
 
     @operations.get("/readyz")
-    def readyz() -> Response:
+    @described(
+        Description(
+            "getReadiness",
+            Tag.OPERATIONS,
+            "Can it accept opt-outs?",
+            {200: Success("Ready.", json_content(_health, {"status": "ready"}))},
+            (ErrorCode.LEDGER_UNAVAILABLE,),
+            "Checks the database, never CRM Text.",
+        )
+    )
+    def readiness() -> Response:
         if not is_current(ledger.engine):
             what = "The ledger's tables are not those of this release; run the release step."
             raise LedgerUnavailable(what)
         return jsonify(status="ready")
 
     @operations.get("/metrics")
+    @described(
+        Description(
+            "getMetrics",
+            Tag.OPERATIONS,
+            "Metrics for Prometheus",
+            {
+                200: Success(
+                    "Current metrics.", text_content("text/plain", "application/openmetrics-text")
+                )
+            },
+            (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN),
+            "Needs a key that is bound to no store; from the same machine, none.",
+            key=Key.OPTIONAL,
+        )
+    )
     def metrics() -> Response:
         _may_scrape(settings)
         content, media_type = _scrape(ledger, request.headers.get("Accept", ""))
@@ -46,7 +91,16 @@ def blueprint(settings: Settings, ledger: Ledger) -> Blueprint:
         return response
 
     @operations.get("/problems/<code>")
-    def explain(code: str) -> Response:
+    @described(
+        Description(
+            "explainProblem",
+            Tag.OPERATIONS,
+            "What a problem's code means",
+            {200: Success("For a person.", text_content("text/plain", "text/html"))},
+            (ErrorCode.NOT_FOUND,),
+        )
+    )
+    def problem_page(code: str) -> Response:
         if code not in ERRORS:
             raise GatewayError(ErrorCode.NOT_FOUND, "There is no such problem code.")
         wants_html = request.accept_mimetypes.best_match(["text/plain", "text/html"]) == "text/html"

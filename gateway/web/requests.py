@@ -14,6 +14,14 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from gateway.errors import ErrorCode, GatewayError
 from gateway.phone_number import US_NUMBER
 
+# What a request can meet where its body is read.
+BODY_PROBLEMS = (
+    ErrorCode.INVALID_JSON,
+    ErrorCode.INVALID_REQUEST,
+    ErrorCode.PAYLOAD_TOO_LARGE,
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE,
+)
+
 _MOST_DISCARDED = 8 * 1024 * 1024
 _AT_ONCE = 64 * 1024
 _LONGEST_WAIT_SECONDS = 15

@@ -89,7 +89,7 @@ def test_a_reader_authorises_and_opts_a_number_out_without_leaving_the_gateway(
     page.locator(".auth-btn-wrapper .authorize").click()
     page.locator(".auth-btn-wrapper .btn-done").click()
 
-    operation = page.locator("#operations-Opt-outs-api_create")
+    operation = page.locator("#operations-Opt-outs-createOptOut")
     operation.locator(".opblock-summary-control").click()
     operation.locator("textarea").fill('{"phone_number": "9995551234"}')
     operation.get_by_role("button", name="Execute").click()

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -20,8 +21,19 @@ from gateway.logs import request_id
 from gateway.phone_number import read_phone_number
 from gateway.settings import Settings
 from gateway.web.cursors import Cursors
+from gateway.web.docs import examples
+from gateway.web.docs.description import (
+    Description,
+    Key,
+    Success,
+    Tag,
+    described,
+    dumped,
+    json_content,
+)
 from gateway.web.problems import problem
 from gateway.web.requests import (
+    BODY_PROBLEMS,
     Preference,
     read_bearer,
     read_body,
@@ -44,10 +56,19 @@ _opt_out_schema = OptOutSchema()
 _attempts_schema = AttemptListSchema()
 _result_schema = SearchResultSchema()
 
+_ANY = (ErrorCode.UNAUTHORIZED, ErrorCode.LEDGER_UNAVAILABLE)
+_ONE = (*_ANY, ErrorCode.NOT_FOUND)
+_WITH_FIELDS = (*_ANY, *BODY_PROBLEMS, ErrorCode.VALIDATION_FAILED, ErrorCode.FORBIDDEN)
+_PENDING = Success(
+    "Accepted; delivery continues in the background.",
+    dumped(_opt_out_schema, examples.PENDING),
+    ("Location",),
+)
+
 
 def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Blueprint:
     """All addresses that need an API key."""
-    api = Blueprint("api", __name__, url_prefix="/v1/opt-outs")
+    api = Blueprint("opt_outs", __name__, url_prefix="/v1/opt-outs")
     keywords = [store.keyword for store in settings.stores]
     request_schema = OptOutRequestSchema(keywords)
     search_schema = SearchRequestSchema(keywords)
@@ -59,6 +80,36 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
             g.caller = caller_of(settings, request.headers.get("Authorization", ""))
 
     @api.post("")
+    @described(
+        Description(
+            "createOptOut",
+            Tag.OPT_OUTS,
+            "Opt a customer out",
+            {
+                200: Success(
+                    "CRM Text confirmed it.",
+                    dumped(_opt_out_schema, examples.OPTED_OUT),
+                    ("Idempotency-Replayed",),
+                ),
+                202: replace(
+                    _PENDING, headers=("Location", "Preference-Applied", "Idempotency-Replayed")
+                ),
+            },
+            (
+                *_WITH_FIELDS,
+                ErrorCode.IDEMPOTENCY_KEY_REUSED,
+                ErrorCode.IDEMPOTENCY_KEY_IN_USE,
+                ErrorCode.GATEWAY_BUSY,
+                ErrorCode.CUSTOMER_NOT_FOUND,
+                *(code for code in ErrorCode if code.startswith("crmtext_")),
+            ),
+            "Asks CRM Text at once. With `Prefer: respond-async` the gateway answers first and "
+            "delivers in the background.",
+            json_content(request_schema, examples.OPT_OUT_REQUEST),
+            headers=("Prefer", "Idempotency-Key"),
+            key=Key.REQUIRED,
+        )
+    )
     def create() -> Response:
         body = read_body(limit=_LARGEST_BODY)
         given = _read_object(body)
@@ -83,15 +134,50 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         return _answer(recorded, prefer)
 
     @api.get("/<uuid:opt_out_id>")
+    @described(
+        Description(
+            "getOptOut",
+            Tag.OPT_OUTS,
+            "Read an opt-out",
+            {200: Success("Its current state.", dumped(_opt_out_schema, examples.OPTED_OUT))},
+            _ONE,
+            key=Key.REQUIRED,
+        )
+    )
     def show(opt_out_id: UUID) -> Response:
         return _json(_opt_out_schema, _visible(ledger, opt_out_id))
 
     @api.get("/<uuid:opt_out_id>/attempts")
+    @described(
+        Description(
+            "listAttempts",
+            Tag.OPT_OUTS,
+            "List the calls to CRM Text for an opt-out",
+            {
+                200: Success(
+                    "Oldest first.", dumped(_attempts_schema, {"items": [examples.ATTEMPT]})
+                )
+            },
+            _ONE,
+            key=Key.REQUIRED,
+        )
+    )
     def list_attempts(opt_out_id: UUID) -> Response:
         opt_out = _visible(ledger, opt_out_id)
         return _json(_attempts_schema, {"items": ledger.attempts_of(opt_out.id)})
 
     @api.post("/<uuid:opt_out_id>/retry")
+    @described(
+        Description(
+            "retryOptOut",
+            Tag.OPT_OUTS,
+            "Retry a failed or rejected opt-out",
+            {202: _PENDING},
+            (*_ONE, ErrorCode.NOT_RETRYABLE),
+            "Makes it pending again, with the full number of days to deliver it.",
+            key=Key.REQUIRED,
+        )
+    )
     def retry(opt_out_id: UUID) -> Response:
         opt_out = ledger.retry(_visible(ledger, opt_out_id).id)
         if opt_out is None:
@@ -100,6 +186,24 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         return _accepted(opt_out)
 
     @api.post("/search")
+    @described(
+        Description(
+            "searchOptOuts",
+            Tag.OPT_OUTS,
+            "Search opt-outs",
+            {
+                200: Success(
+                    "Newest first.",
+                    dumped(_result_schema, {"items": [examples.OPTED_OUT], "next_cursor": None}),
+                )
+            },
+            _WITH_FIELDS,
+            "The search is a body, not a query: addresses end up in access logs, and phone "
+            "numbers must not.",
+            json_content(search_schema, examples.SEARCH_REQUEST),
+            key=Key.REQUIRED,
+        )
+    )
     def search() -> Response:
         fields = _load(search_schema, _read_object(read_body(limit=_LARGEST_BODY)))
         limit, cursor = fields.pop("limit") or _DEFAULT_LIMIT, fields.pop("cursor")

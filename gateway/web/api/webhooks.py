@@ -12,8 +12,17 @@ from gateway.ledger.ledger import Receipt, Recorded
 from gateway.logs import request_id
 from gateway.metrics import REFUSALS
 from gateway.settings import Settings
+from gateway.web.docs import examples
+from gateway.web.docs.description import (
+    Description,
+    Success,
+    Tag,
+    described,
+    dumped,
+    text_content,
+)
 from gateway.web.problems import problem
-from gateway.web.requests import read_body
+from gateway.web.requests import BODY_PROBLEMS, read_body
 from gateway.webhooks.config import Answer, BodyFormat
 from gateway.webhooks.signatures import SignedRequest
 from gateway.webhooks.source import Reading, WebhookSource, Withdrawal
@@ -30,6 +39,38 @@ def blueprint(settings: Settings, delivery: Delivery) -> Blueprint:
     webhooks = Blueprint("webhooks", __name__, url_prefix="/v1/webhooks")
 
     @webhooks.post("/<source>")
+    @described(
+        Description(
+            "receiveWebhook",
+            Tag.WEBHOOKS,
+            "Receive a webhook",
+            {
+                200: Success(
+                    "Nothing in it is an opt-out; Twilio always gets this.",
+                    {
+                        **dumped(_schema, examples.NOTHING_ACCEPTED),
+                        **text_content("text/xml"),
+                    },
+                ),
+                202: Success(
+                    "Accepted; delivery continues in the background.",
+                    dumped(_schema, examples.WEBHOOK_ANSWER),
+                ),
+            },
+            (
+                *BODY_PROBLEMS,
+                ErrorCode.UNAUTHORIZED,
+                ErrorCode.LEDGER_UNAVAILABLE,
+                ErrorCode.NOT_FOUND,
+            ),
+            "No API key: the webhook carries its source's signature. The body is as the source "
+            "sends it.",
+            {
+                "application/json": {"schema": {}},
+                "application/x-www-form-urlencoded": {"schema": {"type": "object"}},
+            },
+        )
+    )
     def receive(source: str) -> Response:
         sender = settings.webhook_sources.get(source)
         if sender is None:

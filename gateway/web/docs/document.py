@@ -1,9 +1,8 @@
 """The OpenAPI 3.1 document, made from the URL map, the schemas and the table of codes.
 
 The URL map says which addresses and methods there are, the schemas which fields, ``ERRORS`` what
-each code means, and the problem examples are rendered like any problem. What none of them knows
-of a route stands in ``ROUTES`` in gateway.web.docs.description, keyed by endpoint: a route that is
-missing there fails a test.
+each code means, and the problem examples are rendered like any problem. The rest is said beside
+each route (gateway.web.docs.description); a route of the API without it fails a test.
 """
 
 import re
@@ -12,20 +11,20 @@ from typing import Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Flask
 from marshmallow import fields
-from werkzeug.routing import Map, Rule
+from werkzeug.routing import Rule
 
 from gateway.errors import ERRORS, CrmTextWords, ErrorCode, Failure, FieldError
 from gateway.logs import request_id
 from gateway.phone_number import LONGEST, US_NUMBER
-from gateway.web.docs.description import ANYWHERE, EXAMPLE_ID, ROUTES, Answer, Content, Route
+from gateway.web.docs.description import Content, Description, Key, Success, Tag, description_of
+from gateway.web.docs.examples import OPTED_OUT
 from gateway.web.problems import MEDIA_TYPE, problem
 from schemas.fields import PhoneNumber, StrictSchema, Text, WholeNumber
 from schemas.problem import ProblemSchema
 
 VERSION = "1.0.0"
-# The page's own files: no part of the API, and so not in the document.
-NOT_DESCRIBED = frozenset({"openapi.asset", "openapi.start"})
 
 _ABOUT = """Opts customers out of a store's text messages at CRM Text.
 
@@ -37,6 +36,13 @@ became of it; after a problem with `"retryable": true` the caller repeats the re
 `type` is an address of this gateway that explains the code.
 """
 
+# Any route can be asked with a method that it does not have, or meet a bug.
+_ANYWHERE = (ErrorCode.METHOD_NOT_ALLOWED, ErrorCode.INTERNAL_ERROR)
+_SECURITY: Mapping[Key, Sequence[Mapping[str, Sequence[str]]]] = {
+    Key.NONE: [],
+    Key.REQUIRED: [{"key": []}],
+    Key.OPTIONAL: [{"key": []}, {}],
+}
 _TEXT = {"type": "string"}
 # A bare key does not begin with a quotation mark; a quoted one escapes it and the backslash.
 _IDEMPOTENCY_KEY = r'^(?:"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~][ -~]{0,254})$'
@@ -78,8 +84,8 @@ _RETRY_AFTER = {
 }
 
 
-def describe(url_map: Map) -> dict[str, Any]:
-    """The document of all addresses in the map, within an application context."""
+def describe(app: Flask) -> dict[str, Any]:
+    """The document of all routes that are described, within an application context."""
     plugin = MarshmallowPlugin()
     spec = APISpec(
         "CRM Text opt-out gateway", VERSION, "3.1.0", plugins=[plugin], info={"description": _ABOUT}
@@ -87,14 +93,15 @@ def describe(url_map: Map) -> dict[str, Any]:
     # apispec's types leave open that a plugin has them once the spec is made.
     converter: Any = plugin.converter
     converter.add_attribute_function(_own_fields)
-    for tag in dict.fromkeys(route.tag for route in ROUTES.values()):  # in the page's order
+    for tag in Tag:
         spec.tag({"name": tag})
     _add_components(spec)
-    for rule in sorted(url_map.iter_rules(), key=lambda rule: rule.rule):
-        if rule.endpoint not in NOT_DESCRIBED:
+    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
+        description = description_of(app.view_functions[rule.endpoint])
+        if description:
             methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-            described = {method.lower(): _operation(rule) for method in methods}
-            spec.path(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations=described)
+            operations = {method.lower(): _operation(rule, description) for method in methods}
+            spec.path(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations=operations)
     for (schema_class, *_), name in converter.refs.items():
         schema = spec.components.schemas[name]
         schema["description"] = schema_class.__doc__
@@ -150,31 +157,33 @@ def _problem_example(code: ErrorCode) -> object:
     )
     token = request_id.set("5f2b6c1e9d")
     try:
-        return problem(failure, EXAMPLE_ID if is_upstreams else None).get_json()
+        return problem(failure, OPTED_OUT.id if is_upstreams else None).get_json()
     finally:
         request_id.reset(token)
 
 
-def _operation(rule: Rule) -> dict[str, Any]:
-    known = ROUTES[rule.endpoint]
+def _operation(rule: Rule, description: Description) -> dict[str, Any]:
+    successes = {str(status): _success(one) for status, one in description.answers.items()}
     operation: dict[str, Any] = {
-        "operationId": rule.endpoint.replace(".", "_"),
-        "tags": [known.tag],
-        "summary": known.summary,
-        "description": known.description,
-        "security": list(known.security),
-        "parameters": [*sorted(rule.arguments), *known.headers, "X-Request-ID"],
-        "responses": {str(status): _answer(answer) for status, answer in known.answers.items()}
-        | _problems(known),
+        "operationId": description.operation_id,
+        "tags": [description.tag],
+        "summary": description.summary,
+        "description": description.details,
+        "security": _SECURITY[description.key],
+        "parameters": [*sorted(rule.arguments), *description.headers, "X-Request-ID"],
+        "responses": successes | _problems(description),
     }
-    if known.body:
-        operation["requestBody"] = {"required": True, "content": _content(known.body)}
+    if description.body:
+        operation["requestBody"] = {"required": True, "content": _content(description.body)}
     return operation
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
-    headers = {name: name for name in ("X-Request-ID", *answer.headers)}
-    return {"description": answer.words, "headers": headers, "content": _content(answer.content)}
+def _success(success: Success) -> dict[str, Any]:
+    return {
+        "description": success.description,
+        "headers": {name: name for name in ("X-Request-ID", *success.headers)},
+        "content": _content(success.content),
+    }
 
 
 def _content(content: Content) -> dict[str, Any]:
@@ -182,8 +191,8 @@ def _content(content: Content) -> dict[str, Any]:
     return {media_type: dict(entry) for media_type, entry in content.items()}
 
 
-def _problems(known: Route) -> dict[str, Any]:
-    codes = [code for code in ErrorCode if code in (*known.codes, *ANYWHERE)]
+def _problems(description: Description) -> dict[str, Any]:
+    codes = [code for code in ErrorCode if code in (*description.problems, *_ANYWHERE)]
     statuses = sorted({ERRORS[code].status for code in codes})
     return {
         str(status): _problem([code for code in codes if ERRORS[code].status == status])

@@ -7,6 +7,7 @@ from importlib.resources import files
 from flask import Blueprint, Response, current_app, make_response, send_from_directory
 
 from gateway.errors import ErrorCode, GatewayError
+from gateway.web.docs.description import Description, Success, Tag, described, text_content
 from gateway.web.docs.document import describe
 
 _ASSETS = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"})
@@ -37,18 +38,34 @@ _START = """SwaggerUIBundle({
 
 def blueprint() -> Blueprint:
     """The document and the page, for everybody: they say nothing of this installation."""
-    pages = Blueprint("openapi", __name__)
+    pages = Blueprint("docs", __name__)
     assets = str(files("flask_swagger_ui") / "dist")
 
     @cache  # at its first use: 16 ms that starting need not wait for
     def content() -> bytes:
-        return json.dumps(describe(current_app.url_map)).encode()
+        return json.dumps(describe(current_app)).encode()
 
     @pages.get("/openapi.json")
+    @described(
+        Description(
+            "getOpenApiDocument",
+            Tag.OPERATIONS,
+            "This document",
+            {200: Success("OpenAPI 3.1.", {"application/json": {"schema": {"type": "object"}}})},
+        )
+    )
     def document() -> Response:
         return _cached(make_response(content()), "application/json")
 
     @pages.get("/docs", strict_slashes=False)
+    @described(
+        Description(
+            "getDocs",
+            Tag.OPERATIONS,
+            "The page to read this and try it",
+            {200: Success("For a person.", text_content("text/html"))},
+        )
+    )
     def page() -> Response:
         return _cached(make_response(_PAGE), "text/html; charset=utf-8")
 
