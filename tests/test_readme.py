@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from gateway.app import create_app
 from gateway.consent import Status
 from gateway.errors import ERRORS
-from gateway.sandbox.server import MAGIC_NUMBERS
+from gateway.sandbox.customers import MAGIC_NUMBERS
 from gateway.settings import Settings
 from tests.support.factories import ROOT, make_environment
 from tests.support.fake_crmtext import FakeCrmText

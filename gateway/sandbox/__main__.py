@@ -7,11 +7,12 @@ import sys
 from io import FileIO
 
 from gateway.sandbox import server
+from gateway.sandbox.customers import MAGIC_NUMBERS
 
 
 def _parser() -> argparse.ArgumentParser:
     numbers = "\n".join(
-        f"  {number}  {magic.explanation}" for number, magic in server.MAGIC_NUMBERS.items()
+        f"  {number}  {magic.explanation}" for number, magic in MAGIC_NUMBERS.items()
     )
     parser = argparse.ArgumentParser(
         prog="python -m gateway.sandbox",

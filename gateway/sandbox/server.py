@@ -13,158 +13,21 @@ import struct
 import sys
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from html import escape
-from http.client import responses
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import FileIO
 from itertools import count
-from math import inf
 from typing import Self
 from urllib.parse import parse_qsl
-from zlib import crc32
-from zoneinfo import ZoneInfo
+
+from gateway.sandbox.calls import HTML, UNAUTHORIZED, Call, Reply, xml
+from gateway.sandbox.customers import METHODS, Customers
 
 PATH = "/smapi/rest"
 _KEYWORD = re.compile(r"(?![0-9]+$)\S{4,19}")
-_NOT_FOR_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
-_HTML = {"Content-Type": "text/html"}
-
-
-@dataclass(frozen=True)
-class Call:
-    """An HTTP request as it came in; ``received_at`` is of time.monotonic()."""
-
-    received_at: float
-    connection: int  # the same number for all calls over one connection
-    verb: str
-    path: str
-    authorization: str = field(repr=False)
-    store: str  # the keyword in upper case; "" if the authorization is no good
-    method: str
-    phone_number: str
-    form: Mapping[str, str] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The bytes of an answer, and how they are sent. ``headers`` go over those made up for it.
-
-    ``delay``, ``drip_headers`` and ``drip`` are seconds: before the first byte, before each byte
-    of the head, before each byte of the body. ``cut`` is an index into the whole answer: only
-    ``[:cut]`` is sent, then the connection closed. ``reset`` resets it instead of an answer.
-    """
-
-    status: int = 200
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    delay: float = 0.0
-    drip: float | None = None
-    drip_headers: float | None = None
-    cut: int | None = None
-    reset: bool = False
-    chunked: bool = False
-
-    def pieces(self) -> list[tuple[float, bytes]]:
-        """What to write, each with the seconds to wait before it; one piece if nothing drips."""
-        body, framing = self.body, {"Content-Length": str(len(self.body))}
-        if self.chunked:
-            chunks = (body, b"") if body else (b"",)
-            body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-            framing = {"Transfer-Encoding": "chunked"}
-        headers = {"Content-Type": "text/xml; charset=utf-8", **framing, **self.headers}
-        lines = [f"HTTP/1.1 {self.status} {responses.get(self.status, 'Unknown')}"]
-        lines += [f"{name}: {text}" for name, text in headers.items()]
-        head = "\r\n".join([*lines, "", ""]).encode("latin-1")
-        wire = b"" if self.reset else (head + body)[: self.cut]
-        if self.drip is None and self.drip_headers is None:
-            return [(self.delay, wire)]
-        slow_head = _drops(wire[: len(head)], self.drip_headers)
-        return [(self.delay, b""), *slow_head, *_drops(wire[len(head) :], self.drip)]
-
-
-def _drops(wire: bytes, pause: float | None) -> list[tuple[float, bytes]]:
-    return [(0.0, wire)] if pause is None else [(pause, bytes([byte])) for byte in wire]
-
-
-def xml(
-    status: str = "200", message: str = "ok", op: str = "optoutcustomer", **fields: str
-) -> bytes:
-    """CRM Text's answer in the shape that its clients parse; ``fields`` are its customer's."""
-    inner = "".join(f"<{name}>{_escaped(text)}</{name}>" for name, text in fields.items())
-    attributes = f'op="{_escaped(op)}" status="{_escaped(status)}" message="{_escaped(message)}"'
-    customer = f"<customer>{inner}</customer>" if fields else ""
-    return f'<response {attributes} version="1.0">{customer}</response>'.encode()
-
-
-def _escaped(text: str) -> str:
-    return escape(_NOT_FOR_XML.sub("", text))
-
-
-def _says(status: str, message: str, http_status: int = 200) -> Reply:
-    return Reply(http_status, xml(status, message))
-
-
-@dataclass(frozen=True)
-class MagicNumber:
-    """What opting out a number meets, the first ``times`` or always; then it is a usual one.
-
-    If it ``acts``, the customer is opted out, and a reply without body gets the usual one.
-    """
-
-    explanation: str
-    reply: Reply
-    acts: bool = False
-    times: float = inf
-
-
-_DOCUMENTED = b"""<response op= "optoutcustomer" status= "200" message= "ok">
-<timestamp>2014-08-11 14:23:36</timestamp>
-<custName>John Queue</custName>
-</response>"""
-_UNAUTHORIZED = Reply(401, xml("401", "Unauthorized"), {"WWW-Authenticate": "Basic"})
-_TOO_MANY = Reply(429, xml("429", "Too many requests"), {"Retry-After": "3"})
-_OPTED_IN = Reply(body=xml(optinStatus="3", custMobile="9995550203"))
-_SOMEBODY_ELSE = Reply(body=xml(optinStatus="5", custMobile="9995551234"))
-_HTML_503 = Reply(503, b"<html><h1>Service Unavailable</h1></html>", _HTML)
-_REPEATS_NUMBER = _says("422", "9995550422 cannot receive messages")
-
-# 02xx to 05xx are answers with such a status, 06xx are slow, 07xx are broken.
-MAGIC_NUMBERS: Mapping[str, MagicNumber] = {
-    "9995550200": MagicNumber("opted out, in the flat shape", Reply(body=_DOCUMENTED), acts=True),
-    "9995550201": MagicNumber("opted out, chunked", Reply(chunked=True), acts=True),
-    "9995550203": MagicNumber("200, but the customer is opted in", _OPTED_IN),
-    "9995550205": MagicNumber("200, but for another number", _SOMEBODY_ELSE),
-    "9995550302": MagicNumber("redirected", Reply(302, headers={"Location": "/elsewhere"})),
-    "9995550400": MagicNumber("opted out already", _says("400", "Customer is Opted-Out")),
-    "9995550401": MagicNumber("bad credentials", _UNAUTHORIZED),
-    "9995550404": MagicNumber("no such customer", _says("404", "Customer not found")),
-    "9995550422": MagicNumber("refused, with the number in the message", _REPEATS_NUMBER),
-    "9995550429": MagicNumber("too many calls, try again after 3 s", _TOO_MANY),
-    "9995550500": MagicNumber("server error under HTTP 200", _says("500", "Internal error")),
-    "9995550502": MagicNumber(
-        "server error twice, then opted out", _says("500", "Try again", 500), times=2
-    ),
-    "9995550503": MagicNumber("a proxy's HTML page", _HTML_503),
-    "9995550602": MagicNumber("opted out, after 2 s", Reply(delay=2.0), acts=True),
-    "9995550610": MagicNumber("opted out, body drips", Reply(drip=0.2), acts=True),
-    "9995550611": MagicNumber("opted out, headers drip", Reply(drip_headers=0.2), acts=True),
-    "9995550630": MagicNumber("no answer, closed after 30 s", Reply(delay=30.0, cut=0)),
-    "9995550700": MagicNumber("HTTP 200, but no XML", Reply(body=b"OK, done.")),
-    "9995550701": MagicNumber("opted out, answer cut short", Reply(cut=-40), acts=True),
-    "9995550702": MagicNumber("connection reset", Reply(reset=True)),
-}
-
-
-@dataclass(frozen=True)
-class _Customer:
-    name: str = "John Queue"
-    status: str = "3"
-    changed: str = "2014-08-11 14:23:36"
 
 
 class Sandbox(ThreadingHTTPServer):
@@ -186,8 +49,7 @@ class Sandbox(ThreadingHTTPServer):
         self._lock = threading.Lock()
         self._log = log
         self._calls: deque[Call] = deque(maxlen=100_000)
-        self._customers: dict[tuple[str, str], _Customer] = {}
-        self._troubles: Counter[tuple[str, str]] = Counter()
+        self._customers = Customers()
 
     @property
     def calls(self) -> Sequence[Call]:
@@ -251,71 +113,18 @@ class Sandbox(ThreadingHTTPServer):
     def reply_to(self, call: Call) -> Reply:
         """What CRM Text answers; the customer is changed when this returns."""
         if call.path.partition("?")[0] != PATH:
-            return Reply(404, b"<html><h1>Not Found</h1></html>", _HTML)
+            return Reply(404, b"<html><h1>Not Found</h1></html>", HTML)
         if call.verb != "POST":
-            return Reply(405, b"<html><h1>Use POST</h1></html>", {"Allow": "POST", **_HTML})
+            return Reply(405, b"<html><h1>Use POST</h1></html>", {"Allow": "POST", **HTML})
         if not call.store:
-            return replace(_UNAUTHORIZED, body=xml("401", "Unauthorized", call.method))
-        if call.method not in _METHODS:
-            return Reply(body=xml("400", "Unknown method", call.method))
-        if not re.fullmatch("[0-9]{10}", call.phone_number):
-            return Reply(body=xml("400", "Invalid phone_number", call.method))
-        with self._lock:
-            return _METHODS[call.method](self, call)
-
-    def _opt_out(self, call: Call) -> Reply:
-        key = (call.store, call.phone_number)
-        magic = MAGIC_NUMBERS.get(call.phone_number)
-        if magic is None or self._troubles[key] >= magic.times:
-            return self._usual_opt_out(call)
-        self._troubles[key] += 1
-        body = self._usual_opt_out(call).body if magic.acts else b""
-        return replace(magic.reply, body=magic.reply.body or body)
-
-    def _usual_opt_out(self, call: Call) -> Reply:
-        key = (call.store, call.phone_number)
-        customer = self._customers.get(key, _Customer())
-        if customer.status == "5":
-            return _says("400", "Customer is Opted-Out")
-        self._customers[key] = replace(customer, status="5", changed=_now())
-        return self._look_up(call)
-
-    def _opt_in(self, call: Call) -> Reply:
-        name = f"{call.form.get('firstname', '')} {call.form.get('lastname', '')}".strip()
-        self._customers[(call.store, call.phone_number)] = _Customer(name, "3", _now())
-        self._troubles.pop((call.store, call.phone_number), None)
-        return self._look_up(call)
-
-    def _look_up(self, call: Call) -> Reply:
-        customer = self._customers.get((call.store, call.phone_number), _Customer())
-        fields = {
-            "custId": str(10**12 + crc32(call.phone_number.encode())),
-            "subacct": str(100 + crc32(call.store.encode()) % 900),
-            "timestamp": customer.changed,
-            "optinStatus": customer.status,
-            "custName": customer.name,
-            "custMobile": call.phone_number,
-        }
-        if call.method == "getcustomerinfo":
-            fields["totalMsg"] = "0"
-        return Reply(body=xml(op=call.method, **fields))
-
-
-_METHODS: Mapping[str, Callable[[Sandbox, Call], Reply]] = {
-    "optoutcustomer": Sandbox._opt_out,
-    "optincustomer": Sandbox._opt_in,
-    "getcustomerinfo": Sandbox._look_up,
-}
-
-
-def _now() -> str:
-    return datetime.now(ZoneInfo("America/Los_Angeles")).strftime("%Y-%m-%d %H:%M:%S")
+            return replace(UNAUTHORIZED, body=xml("401", "Unauthorized", call.method))
+        return self._customers.answer(call)
 
 
 def _log_line(call: Call, reply: Reply) -> bytes:
     status = re.search(rb'status= ?"(\d+)"', reply.body)
     line = {
-        "method": call.method if call.method in _METHODS else None,
+        "method": call.method if call.method in METHODS else None,
         "store": call.store,
         "phone_number": "******" + call.phone_number[-4:],
         "http_status": None if reply.reset or reply.cut == 0 else reply.status,

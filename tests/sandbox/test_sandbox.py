@@ -24,7 +24,8 @@ from zoneinfo import ZoneInfo
 import pytest
 import xmltodict
 
-from gateway.sandbox.server import MAGIC_NUMBERS, PATH, Sandbox
+from gateway.sandbox.customers import MAGIC_NUMBERS
+from gateway.sandbox.server import PATH, Sandbox
 from tests.support.fake_crmtext import FakeCrmText, Reply, self_signed, xml
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,8 @@ from collections import deque
 from pathlib import Path
 from socket import socket
 
-from gateway.sandbox.server import Call, Reply, Sandbox, xml
+from gateway.sandbox.calls import Call, Reply, xml
+from gateway.sandbox.server import Sandbox
 
 __all__ = ["Call", "FakeCrmText", "Reply", "xml"]  # so that tests import from one place
 
