@@ -4,15 +4,32 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Table, func, select, update
 
 from gateway.assembly import open_ledger
-from gateway.consent import OptOut
-from gateway.ledger.ledger import Ledger
+from gateway.consent import Customer, OptOut, Outcome
+from gateway.delivery.attempts import settled
+from gateway.errors import CrmTextWords, ErrorCode, Failure
+from gateway.ledger.ledger import Claim, Ledger, Receipt
 from gateway.ledger.tables import UtcTime, attempts, clock, opt_outs, receipts
-from tests.support.factories import make_opt_out_request, make_settings
+from tests.support.factories import NUMBER, make_opt_out_request, make_settings
+
+LEASE = timedelta(seconds=11)  # CRMTEXT_TIMEOUT=1, and ten seconds more
+WORDS = CrmTextWords("200", "ok")
+CUSTOMER = Customer(
+    id="1234567891011",
+    name="Jöhn 'Queue' 🍕",
+    status="opted_out",
+    store_id="456",
+    phone_number=NUMBER,
+    updated_at=datetime(2014, 8, 11, 21, 23, 36, tzinfo=UTC),
+)
+OPTED_OUT = Outcome(None, CUSTOMER, http_status=200, crmtext=WORDS)
+TIMEOUT = Failure(ErrorCode.CRMTEXT_TIMEOUT, "no answer within 1 second")
+TIMED_OUT = Outcome(TIMEOUT)
+NOT_FOUND = Failure(ErrorCode.CUSTOMER_NOT_FOUND, "unknown", CrmTextWords("404", "who?"))
 
 
 def make_ledger(url: str, **changes: str) -> Ledger:
@@ -72,3 +89,20 @@ def wait_until(is_so: Callable[[], object], seconds: float, what: str) -> float:
         assert time.monotonic() - started_at < seconds, f"not within {seconds} s: {what}"
         time.sleep(0.02)
     return time.monotonic() - started_at
+
+
+def begun(ledger: Ledger, receipt: Receipt | None = None, *, in_background: bool = False) -> Claim:
+    """The claim of a request that is delivered at once."""
+    request = make_opt_out_request()
+    claim = ledger.begin(request, receipt, patience_seconds=2, in_background=in_background).claim
+    assert claim is not None
+    return claim
+
+
+def claimed(ledger: Ledger) -> Claim:
+    (claim,) = ledger.claim_due(1, patience_seconds=0).claims
+    return claim
+
+
+def settle(ledger: Ledger, claim: Claim, outcome: Outcome) -> bool:
+    return ledger.settle(claim, settled(claim, outcome, 1.0), outcome)

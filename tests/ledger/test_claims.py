@@ -1,0 +1,105 @@
+"""Claims and their leases: one process at a time delivers an opt-out."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+
+from gateway.consent import Outcome, Status
+from gateway.ledger.ledger import Claim, Ledger
+from tests.support.ledgers import (
+    LEASE,
+    NOT_FOUND,
+    OPTED_OUT,
+    TIMED_OUT,
+    accepted,
+    at_once,
+    begun,
+    claimed,
+    found,
+    let_pass,
+    settle,
+)
+
+
+def test_a_claim_is_exclusive_until_its_lease_ends(ledger: Ledger) -> None:
+    opt_out = accepted(ledger)
+    first = claimed(ledger)
+    let_pass(ledger, LEASE - timedelta(seconds=2))
+    assert ledger.claim_due(9, patience_seconds=0).claims == []
+    let_pass(ledger, timedelta(seconds=3))
+    second = claimed(ledger)
+    assert (first.opt_out.id, second.opt_out.id) == (opt_out.id, opt_out.id)
+    assert second.opt_out.attempts == 2
+    assert second.token != first.token
+
+
+def test_a_process_that_died_answering_a_caller_leaves_a_row_for_the_worker(
+    ledger: Ledger,
+) -> None:
+    claim = begun(ledger)
+    assert ledger.claim_due(9, patience_seconds=0).claims == []
+    let_pass(ledger, LEASE + timedelta(seconds=1))
+    taken_over = claimed(ledger)
+    assert (taken_over.opt_out.id, taken_over.in_background) == (claim.opt_out.id, True)
+
+
+@pytest.mark.parametrize("outcome", [OPTED_OUT, TIMED_OUT, Outcome(NOT_FOUND)])
+def test_settling_after_the_claim_was_lost_changes_nothing(
+    ledger: Ledger, outcome: Outcome
+) -> None:
+    accepted(ledger)
+    slow = claimed(ledger)
+    let_pass(ledger, LEASE + timedelta(seconds=1))
+    fast = claimed(ledger)
+    before = found(ledger, slow.opt_out.id)
+    assert settle(ledger, slow, outcome) is False
+    assert found(ledger, slow.opt_out.id) == before
+    assert settle(ledger, fast, OPTED_OUT) is True
+    after = found(ledger, slow.opt_out.id)
+    assert settle(ledger, slow, outcome) is False
+    assert settle(ledger, fast, TIMED_OUT) is False
+    assert found(ledger, slow.opt_out.id) == after
+    assert after.status == Status.OPTED_OUT
+
+
+def test_a_lost_claim_s_call_is_on_record_all_the_same(ledger: Ledger) -> None:
+    opt_out = accepted(ledger)
+    slow = claimed(ledger)
+    let_pass(ledger, LEASE + timedelta(seconds=1))
+    fast = claimed(ledger)
+    settle(ledger, fast, OPTED_OUT)
+    settle(ledger, slow, TIMED_OUT)
+    outcomes = [one.outcome for one in ledger.attempts_of(opt_out.id)]
+    assert outcomes == ["crmtext_timeout", "opted_out"]
+
+
+def test_settling_late_but_before_anybody_took_over_counts(ledger: Ledger) -> None:
+    accepted(ledger)
+    claim = claimed(ledger)
+    let_pass(ledger, LEASE + timedelta(minutes=5))
+    assert settle(ledger, claim, OPTED_OUT) is True
+
+
+def test_those_that_wait_longest_are_claimed_first_and_never_more_than_asked_for(
+    ledger: Ledger,
+) -> None:
+    ids = [accepted(ledger).id for _ in range(5)]
+    first = [claim.opt_out.id for claim in ledger.claim_due(3, patience_seconds=0).claims]
+    rest = [claim.opt_out.id for claim in ledger.claim_due(3, patience_seconds=0).claims]
+    assert (set(first), set(rest)) == (set(ids[:3]), set(ids[3:]))
+
+
+def test_no_row_is_claimed_twice_by_threads_that_claim_at_once(ledger: Ledger) -> None:
+    ids = {accepted(ledger).id for _ in range(60)}
+    claims: list[Claim] = []
+
+    def claim_all() -> None:
+        while due := ledger.claim_due(7, patience_seconds=0).claims:
+            claims.extend(due)
+
+    at_once(*[claim_all] * 6)
+    # a thread may find none left while others still hold theirs, so some may remain
+    claim_all()
+    assert Counter(claim.opt_out.id for claim in claims) == Counter(ids)
+    assert {found(ledger, one).attempts for one in ids} == {1}

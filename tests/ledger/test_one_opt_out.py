@@ -1,0 +1,225 @@
+"""One opt-out in the ledger, from acceptance to its end."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import select
+
+from gateway.consent import Attempt, OptOut, Outcome, Status
+from gateway.delivery.attempts import delay_seconds
+from gateway.errors import CrmTextWords, ErrorCode, Failure
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.search import Criteria
+from gateway.ledger.tables import opt_outs
+from tests.support.factories import NUMBER, make_opt_out_request
+from tests.support.ledgers import (
+    CUSTOMER,
+    LEASE,
+    NOT_FOUND,
+    OPTED_OUT,
+    TIMED_OUT,
+    TIMEOUT,
+    WORDS,
+    accepted,
+    begun,
+    claimed,
+    found,
+    let_pass,
+    settle,
+)
+
+
+def test_an_accepted_opt_out_is_pending_due_and_holds_what_a_dispute_needs(ledger: Ledger) -> None:
+    asked_at = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    request = make_opt_out_request(
+        "+1 (999) 555-1234",
+        reference="ticket-123",
+        reason="called the shop",
+        requested_at=asked_at,
+        request_id="request-7",
+    )
+    before = ledger.summary().now
+    (recorded,) = ledger.accept([(request, None)])
+    opt_out = recorded.opt_out
+    assert opt_out == OptOut(
+        id=opt_out.id,
+        status=Status.PENDING,
+        phone_number=NUMBER,
+        store="PIZZA",
+        reference="ticket-123",
+        reason="called the shop",
+        source="api:billing",
+        customer=None,
+        already_opted_out=False,
+        attempts=0,
+        error=None,
+        requested_at=asked_at,
+        created_at=opt_out.created_at,
+        opted_out_at=None,
+        next_attempt_at=opt_out.created_at,
+    )
+    assert before <= opt_out.created_at <= ledger.summary().now
+    assert ledger.find(opt_out.id) == opt_out
+    with ledger.engine.connect() as connection:
+        row = connection.execute(select(opt_outs)).one()
+    assert (row.phone_number_received, row.request_id) == ("+1 (999) 555-1234", "request-7")
+
+
+def test_a_request_without_its_own_time_was_asked_for_when_it_came(ledger: Ledger) -> None:
+    opt_out = accepted(ledger)
+    assert opt_out.requested_at == opt_out.created_at
+
+
+def test_an_unusable_number_is_on_record_as_rejected_and_never_claimed(ledger: Ledger) -> None:
+    request = make_opt_out_request("999-555-123")
+    (recorded,) = ledger.accept([(request, None)])
+    opt_out = recorded.opt_out
+    failure = Failure(
+        ErrorCode.INVALID_PHONE_NUMBER,
+        "The phone number has 9 digits; a US number has 10, or 11 with the leading 1.",
+    )
+    assert (opt_out.status, opt_out.phone_number, opt_out.error, opt_out.next_attempt_at) == (
+        *(Status.REJECTED, None, failure, None),
+    )
+    assert ledger.claim_due(9, patience_seconds=0).claims == []
+    assert ledger.retry(opt_out.id) is None
+    assert ledger.find(opt_out.id) == opt_out
+
+
+def test_texts_with_odd_characters_come_back_unchanged(ledger: Ledger) -> None:
+    odd = "Grüße 🍕 \u202e 'quoted\" %s :name \\x00 \x1f\x7f\n\t{}\u2028\U0010ffff"
+    opt_out = accepted(ledger, reference=odd, reason=odd)
+    assert (opt_out.reference, opt_out.reason) == (odd, odd)
+    assert ledger.search(Criteria(reference=odd), 9) == [opt_out]
+    claim = claimed(ledger)
+    customer = replace(CUSTOMER, name=odd, status=odd, updated_at=None)
+    failure = replace(NOT_FOUND, detail=odd, crmtext=CrmTextWords(odd, odd))
+    assert settle(ledger, claim, Outcome(failure, customer, crmtext=CrmTextWords(odd, odd)))
+    after = found(ledger, opt_out.id)
+    assert (after.error, after.customer) == (failure, customer)
+    assert [one.crmtext for one in ledger.attempts_of(opt_out.id)] == [CrmTextWords(odd, odd)]
+
+
+def test_a_claimed_opt_out_that_is_confirmed_is_opted_out_with_its_customer(ledger: Ledger) -> None:
+    opt_out = accepted(ledger)
+    claim = claimed(ledger)
+    assert claim.opt_out == replace(opt_out, attempts=1, next_attempt_at=claim.claimed_at + LEASE)
+    assert ledger.attempts_of(opt_out.id) == [Attempt(claim.claimed_at, None, None, None, None)]
+    assert settle(ledger, claim, OPTED_OUT) is True
+    after = found(ledger, opt_out.id)
+    assert after == replace(
+        opt_out,
+        status=Status.OPTED_OUT,
+        customer=CUSTOMER,
+        attempts=1,
+        opted_out_at=after.opted_out_at,
+        next_attempt_at=None,
+    )
+    assert after.opted_out_at is not None
+    assert claim.claimed_at <= after.opted_out_at <= ledger.summary().now
+    (attempt,) = ledger.attempts_of(opt_out.id)
+    assert attempt == Attempt(claim.claimed_at, attempt.ended_at, "opted_out", 200, WORDS)
+    assert ledger.claim_due(9, patience_seconds=0).claims == []
+
+
+def test_a_refused_opt_out_is_rejected_and_can_be_retried(ledger: Ledger) -> None:
+    opt_out = accepted(ledger)
+    assert settle(ledger, claimed(ledger), Outcome(NOT_FOUND, crmtext=NOT_FOUND.crmtext))
+    rejected = found(ledger, opt_out.id)
+    assert (rejected.status, rejected.error, rejected.next_attempt_at) == (
+        *(Status.REJECTED, NOT_FOUND, None),
+    )
+    assert ledger.claim_due(9, patience_seconds=0).claims == []
+    again = ledger.retry(opt_out.id)
+    assert again is not None
+    assert again == replace(
+        rejected, status=Status.PENDING, error=None, next_attempt_at=again.next_attempt_at
+    )
+    assert claimed(ledger).opt_out.attempts == 2
+
+
+def test_only_a_failed_or_rejected_opt_out_can_be_retried(ledger: Ledger) -> None:
+    opt_out = accepted(ledger)
+    assert ledger.retry(opt_out.id) is None
+    claim = claimed(ledger)
+    assert ledger.retry(opt_out.id) is None
+    assert settle(ledger, claim, OPTED_OUT)
+    assert ledger.retry(opt_out.id) is None
+    assert ledger.retry(str(uuid4())) is None
+    assert found(ledger, opt_out.id).status == Status.OPTED_OUT
+
+
+def test_a_caller_who_was_told_of_a_trouble_has_a_failed_opt_out(ledger: Ledger) -> None:
+    claim = begun(ledger)
+    assert settle(ledger, claim, TIMED_OUT)
+    opt_out = found(ledger, claim.opt_out.id)
+    assert (opt_out.status, opt_out.error, opt_out.next_attempt_at) == (
+        *(Status.FAILED, TIMEOUT, None),
+    )
+    assert ledger.claim_due(9, patience_seconds=0).claims == []
+
+
+def test_troubles_in_the_background_are_tried_again_later_and_later(ledger: Ledger) -> None:
+    opt_out = accepted(ledger)
+    waits = []
+    for failures in range(5):
+        claim = claimed(ledger)
+        assert claim.failures == failures
+        assert settle(ledger, claim, TIMED_OUT)
+        after = found(ledger, opt_out.id)
+        assert (after.status, after.error, after.attempts) == (
+            *(Status.PENDING, TIMEOUT, failures + 1),
+        )
+        assert after.next_attempt_at is not None
+        waits.append((after.next_attempt_at - claim.claimed_at).total_seconds())
+        assert ledger.claim_due(9, patience_seconds=0).claims == []
+        let_pass(ledger, timedelta(seconds=waits[-1] + 1))
+    assert [round(wait) for wait in waits] == [2, 4, 8, 16, 32]
+    outcomes = [one.outcome for one in ledger.attempts_of(opt_out.id)]
+    assert outcomes == ["crmtext_timeout"] * 5
+
+
+def test_after_the_days_of_delivery_it_is_failed_with_its_last_error(ledger: Ledger) -> None:
+    opt_out = accepted(ledger)
+    assert settle(ledger, claimed(ledger), TIMED_OUT)
+    let_pass(ledger, timedelta(days=9, hours=23))
+    claim = claimed(ledger)
+    late = replace(TIMEOUT, retry_after=6 * 3600)
+    assert settle(ledger, claim, Outcome(late))
+    last = found(ledger, opt_out.id)
+    assert (last.status, last.next_attempt_at) == (Status.PENDING, claim.give_up_at)
+    let_pass(ledger, timedelta(hours=2))
+    refused = Failure(ErrorCode.CRMTEXT_AUTH_FAILED, "expired")
+    assert settle(ledger, claimed(ledger), Outcome(refused))
+    ended = found(ledger, opt_out.id)
+    assert (ended.status, ended.error, ended.next_attempt_at, ended.attempts) == (
+        *(Status.FAILED, refused, None, 3),
+    )
+    assert ledger.retry(opt_out.id) is not None
+    again = claimed(ledger)
+    assert again.give_up_at - again.claimed_at > timedelta(days=9, hours=23)
+    assert again.failures == 0
+
+
+@pytest.mark.parametrize(
+    ("failures", "retry_after", "stretch", "seconds"),
+    [
+        (1, None, 1.0, 2.0),
+        (1, None, 1.25, 2.5),
+        (2, None, 1.0, 4.0),
+        (10, None, 1.0, 1024.0),
+        (11, None, 1.0, 2048.0),
+        (12, None, 1.0, 3600.0),
+        (12, None, 1.25, 3600.0),
+        (10**9, None, 1.25, 3600.0),
+        (1, 1, 1.0, 2.0),
+        (1, 60, 1.25, 60.0),
+        (30, 21600, 1.0, 21600.0),
+    ],
+)
+def test_the_next_attempt_comes_after_a_doubling_delay_or_as_crm_text_wishes(
+    failures: int, retry_after: int | None, stretch: float, seconds: float
+) -> None:
+    assert delay_seconds(failures, retry_after, stretch) == seconds

@@ -1,0 +1,126 @@
+"""The rate limit that all processes share."""
+
+import time
+from concurrent.futures import ProcessPoolExecutor
+from datetime import timedelta
+from multiprocessing import get_context
+
+from gateway.consent import Status
+from gateway.errors import ERRORS, ErrorCode
+from gateway.ledger.ledger import Ledger, Receipt
+from tests.support.factories import make_opt_out_request
+from tests.support.ledgers import accepted, at_once, begun, let_pass, make_ledger
+
+
+def test_turns_are_evenly_spaced_and_none_is_promised_beyond_the_patience(
+    any_database_url: str,
+) -> None:
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="10")
+    turns = [ledger.turn(patience_seconds=0.5) for _ in range(8)]
+    promised = [turn for turn in turns if turn is not None]
+    assert promised == turns[: len(promised)]
+    assert 5 <= len(promised) <= 6
+    assert promised[0] == 0
+    assert all(turn <= 0.5 for turn in promised)
+    assert ledger.has_pace is True
+    ledger.engine.dispose()
+
+
+def test_without_a_rate_it_is_always_anybody_s_turn(ledger: Ledger) -> None:
+    assert [ledger.turn(patience_seconds=0) for _ in range(5)] == [0.0] * 5
+    assert ledger.has_pace is False
+
+
+def test_callers_go_first_and_the_worker_takes_what_is_left(
+    any_database_url: str,
+) -> None:
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="5")
+    accepted(ledger)
+    for _ in range(3):
+        begun(ledger)
+    due = ledger.claim_due(9, patience_seconds=0.05)
+    assert due.claims == []
+    assert due.next_turn_in_seconds > 0
+    assert begun(ledger).turn_in_seconds > 0.05
+    let_pass(ledger, timedelta(seconds=5))
+    due = ledger.claim_due(9, patience_seconds=0.05)
+    assert [claim.in_background for claim in due.claims] == [True]
+    ledger.engine.dispose()
+
+
+def test_a_caller_without_a_turn_has_a_failed_opt_out_and_nothing_was_attempted(
+    any_database_url: str,
+) -> None:
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="0.1")
+    receipt = Receipt("key", "body")
+    begun(ledger)
+    request = make_opt_out_request()
+    for _ in range(2):
+        recorded = ledger.begin(request, receipt, patience_seconds=2, in_background=False)
+        assert recorded.claim is None
+        opt_out = recorded.opt_out
+        assert opt_out.error is not None
+        assert (
+            opt_out.status,
+            opt_out.error.code,
+            ERRORS[opt_out.error.code].retryable,
+            opt_out.attempts,
+        ) == (*(Status.FAILED, ErrorCode.CRMTEXT_RATE_LIMITED, True, 0),)
+    assert ledger.attempts_of(opt_out.id) == []
+    recorded = ledger.begin(request, receipt, patience_seconds=2, in_background=True)
+    assert (recorded.claim, recorded.opt_out.status) == (None, Status.PENDING)
+    assert (recorded.opt_out.id, recorded.opt_out.error) == (opt_out.id, None)
+    ledger.engine.dispose()
+
+
+def test_a_clock_that_was_put_back_does_not_stop_the_deliveries(
+    any_database_url: str,
+) -> None:
+    ledger = make_ledger(any_database_url, CRMTEXT_RATE="30")
+    begun(ledger)
+    let_pass(ledger, timedelta(hours=-1))  # what was now is an hour ahead
+    assert ledger.turn(patience_seconds=2) is not None
+    ledger.engine.dispose()
+
+
+def _take_turns(url: str, start_at: float) -> list[float]:
+    """The moments at which one process may call."""
+    ledger = make_ledger(url, CRMTEXT_RATE="40")
+    accepted(ledger)
+    time.sleep(max(start_at - time.time(), 0))
+    moments: list[float] = []
+
+    def take() -> None:
+        ends_at = time.monotonic() + 3
+        while time.monotonic() < ends_at:
+            recorded = ledger.begin(
+                make_opt_out_request(), None, patience_seconds=0.3, in_background=False
+            )
+            if recorded.claim:
+                at = recorded.claim.claimed_at_monotonic + recorded.claim.turn_in_seconds
+                moments.append(at + time.time() - time.monotonic())
+
+    at_once(*[take] * 4)
+    ledger.engine.dispose()
+    return moments
+
+
+def test_no_second_ever_holds_more_turns_than_the_rate_of_two_processes(
+    any_database_url: str,
+) -> None:
+    with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
+        start_at = time.time() + 3
+        futures = [pool.submit(_take_turns, any_database_url, start_at) for _ in range(2)]
+        moments = sorted(moment for future in futures for moment in future.result(60))
+    assert most_in_a_second(moments) <= 40
+    assert len(moments) >= 100  # nearly all turns of three seconds were used
+
+
+def most_in_a_second(moments: list[float]) -> int:
+    """The most of the sorted moments that any sliding second holds."""
+    most = first = 0
+    for last, moment in enumerate(moments):
+        while moment - moments[first] >= 1:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
