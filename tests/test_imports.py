@@ -97,6 +97,24 @@ def test_flask_is_used_in_web_and_app_only(module: str) -> None:
     assert not web or room_of(module) in FLASK or module in NOT_YET
 
 
+def test_what_has_addresses_is_imported_by_the_app_only() -> None:
+    """What two of them need has a module of its own (callers, requests, problems)."""
+    with_addresses = {
+        module
+        for module, file in FILES.items()
+        if any(
+            isinstance(node, ast.FunctionDef) and node.name == "blueprint" for node in parsed(file)
+        )
+    }
+    importers = {
+        module
+        for module, file in FILES.items()
+        if with_addresses & set(imported(file)) and module not in NOT_YET
+    }
+
+    assert importers == {"gateway.app"}
+
+
 @pytest.mark.parametrize("module", [name for name in FILES if name.startswith("schemas.")])
 def test_schemas_know_neither_database_nor_requests(module: str) -> None:
     assert {name.split(".")[0] for name in imported(FILES[module])} <= {

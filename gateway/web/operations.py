@@ -15,7 +15,7 @@ from gateway.ledger.ledger import Ledger
 from gateway.ledger.migrations import is_current
 from gateway.metrics import collect_into
 from gateway.settings import Settings
-from gateway.web.api.opt_outs import caller_of
+from gateway.web.callers import caller_of
 from gateway.web.docs.description import (
     Description,
     Key,
@@ -170,7 +170,7 @@ def _may_scrape(settings: Settings) -> None:
     """A key bound to no store, or a program on this machine that came here directly."""
     if "Authorization" not in request.headers and _is_local():
         return
-    caller = caller_of(settings, request.headers.get("Authorization", ""))
+    caller = caller_of(settings.api_keys, request.headers.get("Authorization", ""))
     if caller.stores is not None:
         raise GatewayError(
             ErrorCode.FORBIDDEN, "Metrics are for keys that are not bound to stores."

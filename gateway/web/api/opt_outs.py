@@ -1,7 +1,6 @@
 """The callers' addresses under /v1: opt somebody out, and read back what became of it."""
 
 import hashlib
-import hmac
 import json
 from dataclasses import replace
 from typing import Any
@@ -20,6 +19,7 @@ from gateway.ledger.search import Criteria
 from gateway.logs import request_id
 from gateway.phone_number import read_phone_number
 from gateway.settings import Settings
+from gateway.web.callers import caller_of, store_for, visible_to
 from gateway.web.cursors import Cursors
 from gateway.web.docs import examples
 from gateway.web.docs.description import (
@@ -35,7 +35,6 @@ from gateway.web.problems import problem
 from gateway.web.requests import (
     BODY_PROBLEMS,
     Preference,
-    read_bearer,
     read_body,
     read_idempotency_key,
     read_prefer,
@@ -77,7 +76,10 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
     @api.before_request
     def authenticate() -> None:
         if request.method != "OPTIONS":
-            g.caller = caller_of(settings, request.headers.get("Authorization", ""))
+            g.caller = caller_of(settings.api_keys, request.headers.get("Authorization", ""))
+
+    def find(opt_out_id: UUID) -> OptOut:
+        return visible_to(g.caller, ledger.find(str(opt_out_id)))
 
     @api.post("")
     @described(
@@ -117,7 +119,7 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         fields = _load(request_schema, given)
         wish = OptOutRequest(
             phone_number=read_phone_number(given["phone_number"]),
-            store=_store(g.caller, fields["store"], keywords),
+            store=store_for(g.caller, fields["store"], keywords),
             source=f"api:{g.caller.name}",
             request_id=request_id.get(),
             reference=fields["reference"],
@@ -129,8 +131,7 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
             recorded = delivery.accept(wish, receipt, wait_seconds=prefer.wait_seconds)
         else:
             recorded = delivery.opt_out_now(wish, receipt)
-        if not g.caller.may_act_on(recorded.opt_out.store):  # another key of the same name made it
-            raise _no_such_opt_out()
+        visible_to(g.caller, recorded.opt_out)  # another key of the same name may have made it
         return _answer(recorded, prefer)
 
     @api.get("/<uuid:opt_out_id>")
@@ -145,7 +146,7 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         )
     )
     def show(opt_out_id: UUID) -> Response:
-        return _json(_opt_out_schema, _visible(ledger, opt_out_id))
+        return _json(_opt_out_schema, find(opt_out_id))
 
     @api.get("/<uuid:opt_out_id>/attempts")
     @described(
@@ -163,7 +164,7 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         )
     )
     def list_attempts(opt_out_id: UUID) -> Response:
-        opt_out = _visible(ledger, opt_out_id)
+        opt_out = find(opt_out_id)
         return _json(_attempts_schema, {"items": ledger.attempts_of(opt_out.id)})
 
     @api.post("/<uuid:opt_out_id>/retry")
@@ -179,7 +180,7 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         )
     )
     def retry(opt_out_id: UUID) -> Response:
-        opt_out = ledger.retry(_visible(ledger, opt_out_id).id)
+        opt_out = ledger.retry(find(opt_out_id).id)
         if opt_out is None:
             what = "Only a failed or rejected opt-out with a usable phone number can be retried."
             raise GatewayError(ErrorCode.NOT_RETRYABLE, what, opt_out_id=str(opt_out_id))
@@ -208,7 +209,7 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         fields = _load(search_schema, _read_object(read_body(limit=_LARGEST_BODY)))
         limit, cursor = fields.pop("limit") or _DEFAULT_LIMIT, fields.pop("cursor")
         if fields["store"]:
-            _store(g.caller, fields["store"], keywords)
+            store_for(g.caller, fields["store"], keywords)
         after = None if cursor is None else cursors.read(cursor, fields)
         criteria = Criteria(stores=g.caller.stores, after=after, **fields)
         found = ledger.search(criteria, limit + 1)
@@ -217,19 +218,6 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         return _json(_result_schema, {"items": items, "next_cursor": next_cursor})
 
     return api
-
-
-def caller_of(settings: Settings, authorization: str) -> ApiKey:
-    """The API key that an Authorization header carries. Raises GatewayError (unauthorized)."""
-    key = read_bearer(authorization)
-    if key is None:
-        what = "This address needs 'Authorization: Bearer KEY' with an API key."
-        raise GatewayError(ErrorCode.UNAUTHORIZED, what)
-    digest = hashlib.sha256(key.encode("latin-1", "replace")).digest()
-    found = [known for known in settings.api_keys if hmac.compare_digest(known.digest, digest)]
-    if not found:
-        raise GatewayError(ErrorCode.UNAUTHORIZED, "The API key is not known.")
-    return found[0]
 
 
 def _read_object(body: bytes) -> dict[str, object]:
@@ -249,33 +237,12 @@ def _load(schema: Schema, given: dict[str, object]) -> dict[str, Any]:
     return fields
 
 
-def _store(caller: ApiKey, store: str | None, keywords: list[str]) -> str:
-    """The store that was named, or the first that the key may act on."""
-    if store is None:
-        return next(keyword for keyword in keywords if caller.may_act_on(keyword))
-    if not caller.may_act_on(store):
-        raise GatewayError(ErrorCode.FORBIDDEN, f"The API key may not act on store {store}.")
-    return store
-
-
 def _receipt(caller: ApiKey, body: bytes) -> Receipt | None:
     key = read_idempotency_key(request.headers.get("Idempotency-Key"))
     if key is None:
         return None
     whose = json.dumps(["api", caller.name, key]).encode()
     return Receipt(hashlib.sha256(whose).hexdigest(), hashlib.sha256(body).hexdigest())
-
-
-def _visible(ledger: Ledger, opt_out_id: UUID) -> OptOut:
-    opt_out = ledger.find(str(opt_out_id))
-    if opt_out is None or not g.caller.may_act_on(opt_out.store):
-        raise _no_such_opt_out()
-    return opt_out
-
-
-def _no_such_opt_out() -> GatewayError:
-    what = "There is no such opt-out, or the API key may not see it."
-    return GatewayError(ErrorCode.NOT_FOUND, what)
 
 
 def _answer(recorded: Recorded, prefer: Preference) -> Response:

@@ -1,0 +1,43 @@
+"""Who calls, what they may act on, and what they may see."""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+
+from gateway.accounts import ApiKey
+from gateway.consent import OptOut
+from gateway.errors import ErrorCode, GatewayError
+from gateway.web.requests import read_bearer
+
+
+def caller_of(keys: Sequence[ApiKey], authorization: str) -> ApiKey:
+    """The API key in an Authorization header. Raises GatewayError (unauthorized)."""
+    key = read_bearer(authorization)
+    if key is None:
+        what = "This address needs 'Authorization: Bearer KEY' with an API key."
+        raise GatewayError(ErrorCode.UNAUTHORIZED, what)
+    digest = hashlib.sha256(key.encode("latin-1", "replace")).digest()
+    found = [known for known in keys if hmac.compare_digest(known.digest, digest)]
+    if not found:
+        raise GatewayError(ErrorCode.UNAUTHORIZED, "The API key is unknown.")
+    return found[0]
+
+
+def store_for(caller: ApiKey, named: str | None, keywords: Sequence[str]) -> str:
+    """The store that a request names; the first that the key may act on if it names none.
+
+    Raises GatewayError (forbidden) for a store of other keys.
+    """
+    if named is None:
+        return next(keyword for keyword in keywords if caller.may_act_on(keyword))
+    if not caller.may_act_on(named):
+        raise GatewayError(ErrorCode.FORBIDDEN, f"The API key may not act on store {named}.")
+    return named
+
+
+def visible_to(caller: ApiKey, opt_out: OptOut | None) -> OptOut:
+    """The opt-out. Raises GatewayError (not_found) if there is none or the key may not see it."""
+    if opt_out is None or not caller.may_act_on(opt_out.store):
+        what = "There is no such opt-out, or the API key may not see it."
+        raise GatewayError(ErrorCode.NOT_FOUND, what)
+    return opt_out
