@@ -1,9 +1,4 @@
-"""A CRM Text to try everything against, over real HTTP: ``python -m gateway.sandbox``.
-
-It keeps its customers in memory, sends no message to anybody, and takes every auth string whose
-password is not ``wrong``. A number that it has not heard of is an opted-in customer. Some numbers
-make trouble on purpose.
-"""
+"""A CRM Text to try everything against, over real HTTP; ``python -m gateway.sandbox --help``."""
 
 import base64
 import json
@@ -112,7 +107,14 @@ class Sandbox(ThreadingHTTPServer):
 
     def reply_to(self, call: Call) -> Reply:
         """What CRM Text answers; the customer is changed when this returns."""
-        if call.path.partition("?")[0] != PATH:
+        path = call.path.partition("?")[0]
+        if (call.verb, path) == ("POST", "/reset"):
+            self._customers.forget()
+            path = "/customers"
+        if path == "/customers":
+            held = json.dumps({"items": self._customers.changed()}, indent=2) + "\n"
+            return Reply(body=held.encode(), headers={"Content-Type": "application/json"})
+        if path != PATH:
             return Reply(404, b"<html><h1>Not Found</h1></html>", HTML)
         if call.verb != "POST":
             return Reply(405, b"<html><h1>Use POST</h1></html>", {"Allow": "POST", **HTML})
