@@ -14,7 +14,8 @@ from sqlalchemy.exc import ArgumentError
 
 from gateway.accounts import KEY_NAME, STORE_KEYWORD, ApiKey, Store
 from gateway.errors import ConfigurationError
-from gateway.webhooks.source import WebhookSource, read_webhook_sources
+from gateway.webhooks.config import read_webhook_sources
+from gateway.webhooks.source import WebhookSource
 
 # The key of the README's first request. It is public, so it works with a sandbox only.
 DEMO_KEY_SHA256 = hashlib.sha256(b"demo-key-for-the-sandbox").digest()

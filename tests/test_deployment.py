@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
-from gateway.webhooks.config import read_recipes
+from gateway.webhooks.recipes import read_recipes
 from tests.support.commands import Printed, gateway_here
 from tests.support.factories import BEARER, NUMBER, ROOT, make_environment
 from tests.support.signing import SECRET, SENDERS, Delivery

@@ -14,11 +14,10 @@ from gateway.errors import ERRORS, ErrorCode, GatewayError
 from gateway.phone_number import PhoneNumber
 from gateway.timestamps import read_timestamp
 from gateway.web.api.webhooks import read_delivery
-from gateway.webhooks.config import BodyFormat
 from gateway.webhooks.expressions import Expression, ExpressionFailed
 from gateway.webhooks.saved_message import SavedDelivery
 from gateway.webhooks.signatures import Refusal, Scheme, Signature, SignedRequest
-from gateway.webhooks.source import WebhookSource, Withdrawal
+from gateway.webhooks.source import BodyFormat, WebhookSource, Withdrawal
 
 # A topic, and what is to be said of it.
 Step = tuple[str, Sequence[str]]

@@ -1,56 +1,64 @@
-"""What the keys of a webhook source mean, and the recipes under them.
+"""WEBHOOK_SOURCES, TOML, to checked sources: every fault in it named, not just the first."""
 
-Everything here reads one part of a source's table, reports faults to it and answers with a
-stand-in of the right type (see ``gateway.webhooks.toml_table``).
-"""
-
-import base64
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from enum import StrEnum
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
-from gateway.timestamps import TimestampFormat
-from gateway.webhooks.expressions import Expression
-from gateway.webhooks.signatures import Encoding, Hash, Scheme, Signature, Timestamp
-from gateway.webhooks.toml_table import HEADER_NAME, Table, shown
+from marshmallow import ValidationError
 
-_RECIPES = Path(__file__).with_name("recipes.toml")
-_HEADER = "header:"
-_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
-_PLACEHOLDERS = frozenset({"{body}", "{timestamp}", "{method}", "{url}", "{id}"})
+from gateway.errors import ConfigurationError
+from gateway.webhooks.recipes import read_recipes
+from gateway.webhooks.source import WebhookSource
+from gateway.webhooks.tables import SourceTable, Table, shown
 
-
-class Answer(StrEnum):
-    """What a delivery is answered with."""
-
-    JSON = "json"
-    TWIML = "twiml"
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+# For a recipe that does not exist: what else is wrong is said at the same time, and no more.
+_UNKNOWN_RECIPE: Table = {
+    "opt_out": "@",
+    "phone_numbers": "@",
+    "signature": {"scheme": "hmac", "header": "-"},
+}
 
 
-class BodyFormat(StrEnum):
-    """How a delivery's body is written."""
+def read_webhook_sources(
+    text: str, *, secrets: Mapping[str, str], stores: Sequence[str], public_url: str | None
+) -> Mapping[str, WebhookSource]:
+    """The sources of a WEBHOOK_SOURCES text by name. ``secrets`` is the environment.
 
-    JSON = "json"
-    FORM = "form"
+    ``stores`` are keywords in upper case, the default store first. Raises ConfigurationError with
+    one line for each fault.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError([f"is not TOML: {' '.join(str(error).split())}"]) from None
+    faults: list[str] = []
+    sources: dict[str, WebhookSource] = {}
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            faults.append(f"{shown(name)}: is no table; each source is one, [{shown(name)}]")
+            continue
+        if not _SOURCE_NAME.fullmatch(name):
+            faults.append(f"[{shown(name)}]: a name has only letters, digits, - and _ of ASCII")
+        schema = SourceTable(name, secrets, stores, public_url)
+        try:
+            sources[name] = schema.load(_with_recipe(table))
+        except ValidationError as error:
+            faults += _faults(f"[{shown(name)}] ", error.messages)
+    if faults:
+        raise ConfigurationError(faults)
+    return sources
 
 
-class SecretFormat(StrEnum):
-    """What the text of a secret stands for: its own bytes, or those that it encodes."""
-
-    TEXT = "text"
-    WHSEC = "whsec"
-
-
-def read_recipes() -> Mapping[str, Mapping[str, object]]:
-    """The tables of recipes.toml by name."""
-    recipes = tomllib.loads(_RECIPES.read_text(encoding="utf-8"))
-    return {name: dict(recipe) for name, recipe in recipes.items()}
+def _with_recipe(table: Table) -> Table:
+    if "recipe" not in table:
+        return table
+    name = table["recipe"]
+    recipe = read_recipes().get(name) if isinstance(name, str) else None
+    return _override(recipe or _UNKNOWN_RECIPE, table)
 
 
-def override(base: Mapping[str, object], own: Mapping[str, object]) -> dict[str, object]:
+def _override(base: Table, own: Table) -> Table:
     """A recipe with the source's own keys in its place, tables key by key.
 
     A signature of another scheme shares nothing with the recipe's and takes its place as a whole.
@@ -60,116 +68,20 @@ def override(base: Mapping[str, object], own: Mapping[str, object]) -> dict[str,
         under = base.get(key)
         if isinstance(value, dict) and isinstance(under, dict):
             same = value.get("scheme", under.get("scheme")) == under.get("scheme")
-            merged[key] = override(under, value) if same else value
+            merged[key] = _override(under, value) if same else value
         else:
             merged[key] = value
     return merged
 
 
-def read_signature(source: Table) -> tuple[Signature, SecretFormat]:
-    """How a source's sender signs, and how its secret is written.
-
-    A scheme has only the keys that mean something in it: what is not checked must not look so.
-    """
-    table = source.table("signature")
-    if table is None:
-        return Signature(Scheme.HMAC, ""), SecretFormat.TEXT
-    scheme = table.choice("scheme", Scheme, Scheme.HMAC)
-    secret_format = SecretFormat.TEXT
-    if scheme is Scheme.TWILIO:
-        header = table.header("header", "X-Twilio-Signature")
-        signature = Signature(scheme, header, Hash.SHA1, Encoding.BASE64)
-    else:
-        signature = Signature(
-            scheme,
-            table.header("header"),
-            prefix=table.any_text("prefix") or "",
-            separator=table.any_text("separator") or "",
-        )
-    if scheme is Scheme.HMAC:
-        secret_format = table.choice("secret_format", SecretFormat, SecretFormat.TEXT)
-        signature = _read_hmac(table, signature)
-    table.refuse_unknown_keys()
-    return signature, secret_format
-
-
-def _read_hmac(table: Table, signature: Signature) -> Signature:
-    times = table.table("timestamp", required=False)
-    signature = replace(
-        signature,
-        hash=table.choice("hash", Hash, Hash.SHA256),
-        encoding=table.choice("encoding", Encoding, Encoding.HEX),
-        signed=table.text("signed", "{body}"),
-        id_header=table.header("id_header", ""),
-        timestamp=_read_timestamp(times) if times else None,
-    )
-    placeholders = signature.placeholders
-    for unknown in sorted(placeholders - _PLACEHOLDERS):
-        table.fault("signed", f"{shown(unknown)} is none of {' '.join(sorted(_PLACEHOLDERS))}")
-    if "{body}" not in placeholders:
-        table.fault("signed", "must hold {body}, or anybody could change it")
-    if "{timestamp}" in placeholders and table.get("timestamp") is None:
-        table.fault("signed", "holds {timestamp}, but there is no timestamp")
-    if "{id}" in placeholders and table.get("id_header") is None:
-        table.fault("signed", "holds {id}, but there is no id_header")
-    return signature
-
-
-def _read_timestamp(table: Table) -> Timestamp:
-    timestamp = Timestamp(
-        table.header("header"),
-        table.choice("format", TimestampFormat, TimestampFormat.UNIX),
-        table.seconds("tolerance", 300),
-    )
-    table.refuse_unknown_keys()
-    return timestamp
-
-
-def read_secrets(
-    table: Table, environment: Mapping[str, str], secret_format: SecretFormat
-) -> tuple[tuple[str, ...], tuple[bytes, ...]]:
-    """The variables that ``secret_env`` names, and their keys; each of them has to be set."""
-    value = table.get("secret_env")
-    listed = value if isinstance(value, list) else [value]
-    names = tuple(name for name in listed if isinstance(name, str) and name)
-    if value is None:
-        table.fault("secret_env", "is missing")
-    elif not names or len(names) < len(listed):
-        table.fault("secret_env", "must be the name of an environment variable, or a list of them")
-    keys = [_read_secret(table, name, environment.get(name, ""), secret_format) for name in names]
-    return names, tuple(keys)
-
-
-def _read_secret(table: Table, name: str, secret: str, secret_format: SecretFormat) -> bytes:
-    # what is not spelt like a variable may be the secret itself, put there by mistake
-    variable = name if _VARIABLE.fullmatch(name) else "the environment variable that it names"
-    if not secret.strip():
-        table.fault("secret_env", f"{variable} is not set")
-        return b""
-    try:
-        if secret_format is SecretFormat.TEXT:
-            return secret.encode("utf-8", "surrogateescape")  # os.environ's way with other bytes
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-    except ValueError:
-        key = b""
-    if not key:
-        table.fault("secret_env", f"{variable} is not base64 after whsec_")
-    return key
-
-
-def read_store(table: Table, stores: Sequence[str]) -> str:
-    text = table.text("store", stores[0] if stores else "")
-    keyword = text.upper() if text.isascii() else text  # "ß".upper() is "SS", another store
-    if stores and keyword not in stores:
-        table.fault("store", f"must be one of {', '.join(stores)}")
-    return keyword
-
-
-def read_delivery_id(table: Table) -> tuple[Expression | None, str | None]:
-    value = table.get("delivery_id")
-    if not (isinstance(value, str) and value.startswith(_HEADER)):
-        return table.expression("delivery_id"), None
-    header = value.removeprefix(_HEADER).strip()
-    if not HEADER_NAME.fullmatch(header):
-        table.fault("delivery_id", "must name a header after header:")
-    return None, header
+def _faults(place: str, messages: object) -> Iterator[str]:
+    """A line for each of marshmallow's messages, which are nested like the tables."""
+    if isinstance(messages, dict):
+        for key, below in messages.items():
+            if key == "_schema":  # said of the table itself
+                yield from _faults(place.removesuffix("."), below)
+            else:
+                dot = "." if isinstance(below, dict) else ""
+                yield from _faults(f"{place}{shown(key)}{dot}", below)
+    elif isinstance(messages, list):
+        yield from (f"{place}: {message}" for message in messages)

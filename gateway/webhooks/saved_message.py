@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gateway.errors import ErrorCode, GatewayError
-from gateway.webhooks.toml_table import HEADER_NAME
+from gateway.webhooks.signatures import HEADER_NAME
 
 _REQUEST_LINE = re.compile(r"(?P<method>[A-Z]+) (?P<target>[!-~]+) HTTP/[0-9.]+")
 _ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)

@@ -16,6 +16,7 @@ from enum import StrEnum
 from gateway.timestamps import TimestampFormat, read_timestamp
 from gateway.webhooks.twilio import signed_texts
 
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MOST_SIGNATURES = 32
 _PART = re.compile(r"(\{[^{}]*\})")
 
@@ -41,6 +42,24 @@ class Encoding(StrEnum):
 
     HEX = "hex"
     BASE64 = "base64"
+
+
+class SecretFormat(StrEnum):
+    """What the text of a secret stands for: its own bytes, or those that it encodes."""
+
+    TEXT = "text"
+    WHSEC = "whsec"
+
+    def key(self, secret: str) -> bytes:
+        """The bytes to sign with; none if the text is not in this format."""
+        try:
+            if self is SecretFormat.TEXT:
+                return secret.encode(
+                    "utf-8", "surrogateescape"
+                )  # os.environ's way with other bytes
+            return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            return b""
 
 
 class Refusal(StrEnum):
@@ -76,13 +95,13 @@ class Signature:
     prefix: str = ""
     separator: str = ""
     signed: str = "{body}"
+    secret_format: SecretFormat = SecretFormat.TEXT
     id_header: str = ""
     timestamp: Timestamp | None = None
 
     @property
     def placeholders(self) -> frozenset[str]:
-        """What stands in braces in ``signed``, braces included, known or not."""
-        return frozenset(_PART.findall(self.signed))
+        return placeholders_of(self.signed)
 
     @property
     def signs_url(self) -> bool:
@@ -102,6 +121,11 @@ class SignedRequest:
     url: str
     headers: Mapping[str, str]
     body: bytes
+
+
+def placeholders_of(signed: str) -> frozenset[str]:
+    """What stands in braces in a template, braces included, known or not."""
+    return frozenset(_PART.findall(signed))
 
 
 def verify(

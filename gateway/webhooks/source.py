@@ -1,4 +1,4 @@
-"""Webhook sources: configuration to checked sources, a verified body to withdrawals of consent.
+"""Webhook sources: a verified body to withdrawals of consent.
 
 A source is data. ``read`` goes through small steps, ``parse``, ``find_events``, ``is_opt_out`` and
 ``numbers``, that a person setting a source up can be shown one by one.
@@ -6,36 +6,32 @@ A source is data. ``read`` goes through small steps, ``parse``, ``find_events``,
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from gateway.bodies import read_form, read_json
-from gateway.errors import ConfigurationError, ErrorCode, GatewayError
+from gateway.errors import ErrorCode, GatewayError
 from gateway.phone_number import PhoneNumber, read_phone_number
 from gateway.timestamps import read_event_time
-from gateway.webhooks.config import (
-    Answer,
-    BodyFormat,
-    override,
-    read_delivery_id,
-    read_recipes,
-    read_secrets,
-    read_signature,
-    read_store,
-)
 from gateway.webhooks.expressions import Expression, ExpressionFailed
-from gateway.webhooks.signatures import Refusal, Scheme, Signature, SignedRequest, verify
-from gateway.webhooks.toml_table import Table, read_toml, shown
+from gateway.webhooks.signatures import Refusal, Signature, SignedRequest, verify
 
-_NAME = re.compile(r"[A-Za-z0-9_-]+")
-_UNKNOWN_RECIPE: Mapping[str, object] = {
-    "opt_out": "@",
-    "phone_numbers": "@",
-    "signature": {"scheme": "hmac", "header": "-"},
-}
+
+class Answer(StrEnum):
+    """What a delivery is answered with."""
+
+    JSON = "json"
+    TWIML = "twiml"
+
+
+class BodyFormat(StrEnum):
+    """How a delivery's body is written."""
+
+    JSON = "json"
+    FORM = "form"
 
 
 @dataclass(frozen=True)
@@ -188,79 +184,6 @@ class _Delivery:
     kind: str
     id: str
     position: int | None
-
-
-def read_webhook_sources(
-    text: str, *, secrets: Mapping[str, str], stores: Sequence[str], public_url: str | None
-) -> Mapping[str, WebhookSource]:
-    """The sources of a WEBHOOK_SOURCES text by name. ``secrets`` is the environment.
-
-    ``stores`` are keywords in upper case, the default store first. Raises ConfigurationError with
-    one line for each fault, which names source and key and never shows a secret.
-    """
-    faults: list[str] = []
-    sources: dict[str, WebhookSource] = {}
-    recipes = read_recipes()
-    for name, entries in read_toml(text).items():
-        if not isinstance(entries, dict):
-            faults.append(f"{shown(name)}: is no table; each source is one, [{shown(name)}]")
-            continue
-        if not _NAME.fullmatch(name):
-            faults.append(f"[{shown(name)}]: a name has only letters, digits, - and _ of ASCII")
-        merged = override(_recipe(name, entries, recipes, faults), entries)
-        table = Table(merged, f"[{shown(name)}] ", faults)
-        source = sources[name] = _read_source(name, table, secrets, stores)
-        if source.signature.signs_url and not public_url:
-            table.fault("signature", "signs the address, so PUBLIC_URL has to be set")
-    if faults:
-        raise ConfigurationError(faults)
-    return sources
-
-
-def _recipe(
-    name: str,
-    entries: Mapping[str, object],
-    recipes: Mapping[str, Mapping[str, object]],
-    faults: list[str],
-) -> Mapping[str, object]:
-    """What the source builds on; if there is no such recipe, one that lets the rest be checked."""
-    if "recipe" not in entries:
-        return {}
-    recipe = entries["recipe"]
-    if isinstance(recipe, str) and recipe in recipes:
-        return recipes[recipe]
-    faults.append(f"[{shown(name)}] recipe: must be one of {', '.join(recipes)}")
-    return _UNKNOWN_RECIPE
-
-
-def _read_source(
-    name: str, table: Table, environment: Mapping[str, str], stores: Sequence[str]
-) -> WebhookSource:
-    recipe = table.get("recipe")
-    signature, secret_format = read_signature(table)
-    secret_env, secrets = read_secrets(table, environment, secret_format)
-    delivery_id, delivery_id_header = read_delivery_id(table)
-    source = WebhookSource(
-        name=name,
-        store=read_store(table, stores),
-        recipe=recipe if isinstance(recipe, str) else None,
-        answer=table.choice("answer", Answer, Answer.JSON),
-        body=table.choice("body", BodyFormat, BodyFormat.JSON),
-        takes_list=table.flag("list", default=True),
-        events=table.expression("events"),
-        opt_out=table.required_expression("opt_out"),
-        phone_numbers=table.required_expression("phone_numbers"),
-        delivery_id=delivery_id,
-        delivery_id_header=delivery_id_header,
-        requested_at=table.expression("requested_at"),
-        signature=signature,
-        secret_env=secret_env,
-        secrets=secrets,
-    )
-    if signature.scheme is Scheme.TWILIO and source.body is not BodyFormat.FORM:
-        table.fault("body", "must be form: Twilio's signature is one of a form's fields")
-    table.refuse_unknown_keys()
-    return source
 
 
 def _search(expression: Expression | None, event: object) -> object:

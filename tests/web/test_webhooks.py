@@ -23,7 +23,7 @@ from gateway.consent import OptOut, Status
 from gateway.errors import ErrorCode
 from gateway.ledger.search import Criteria
 from gateway.settings import Settings
-from gateway.webhooks.config import read_recipes
+from gateway.webhooks.recipes import read_recipes
 from tests.support.factories import BEARER, make_environment, make_settings, serve
 from tests.support.fake_crmtext import FakeCrmText, Reply
 from tests.support.signing import NUMBER, SECRET, SENDERS, Delivery, bearer, mac

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.timestamps import TimestampFormat
-from gateway.webhooks.config import read_recipes
+from gateway.webhooks.config import read_webhook_sources
+from gateway.webhooks.recipes import read_recipes
 from gateway.webhooks.signatures import (
     Encoding,
     Hash,
@@ -20,7 +21,7 @@ from gateway.webhooks.signatures import (
     Timestamp,
     verify,
 )
-from gateway.webhooks.source import WebhookSource, read_webhook_sources
+from gateway.webhooks.source import WebhookSource
 from tests.support.signing import NOW, NUMBER, SECRET, SENDERS, URL, Delivery, base64_text, mac
 
 RECIPES = sorted(read_recipes())

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from gateway.errors import ConfigurationError, ErrorCode, GatewayError
 from gateway.timestamps import TimestampFormat
-from gateway.webhooks.config import Answer, BodyFormat, read_recipes
+from gateway.webhooks.config import read_webhook_sources
+from gateway.webhooks.recipes import read_recipes
 from gateway.webhooks.signatures import Encoding, Hash, Refusal, Scheme, SignedRequest
-from gateway.webhooks.source import Reading, WebhookSource, read_webhook_sources
+from gateway.webhooks.source import Answer, BodyFormat, Reading, WebhookSource
 from tests.support.signing import NOW, SENDERS, mac
 
 SAMPLES = Path(__file__).parents[1] / "webhook_samples"
@@ -192,7 +193,7 @@ PREFIX = "[helpdesk] "
         ('"HOOK"', '"EMPTY"', "secret_env: EMPTY is not set"),
         ('"HOOK"', '"BLANK"', "secret_env: BLANK is not set"),
         ('"HOOK"', '["HOOK", "UNSET"]', "secret_env: UNSET is not set"),
-        ('"HOOK"', '"s3cret/pasted"', "secret_env: the environment variable that it names"),
+        ('"HOOK"', '"s3cret/pasted"', "secret_env: the environment variable it names is not set"),
         ('"HOOK"', "[]", "secret_env: must be the name"),
         ('"HOOK"', '["HOOK", 1]', "secret_env: must be the name"),
         ('"HOOK"', "{}", "secret_env: must be the name"),
@@ -293,10 +294,10 @@ def test_all_faults_of_all_sources_are_named_at_once() -> None:
         "[two] recipe",
         "[two] secret_env",
         "[two] stores",
-        "[three] signature",
         "[three] secret_env",
         "[three] opt_out",
         "[three] phone_numbers",
+        "[three] signature",
     ]
 
 

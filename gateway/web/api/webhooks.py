@@ -23,9 +23,8 @@ from gateway.web.docs.description import (
 )
 from gateway.web.problems import problem
 from gateway.web.requests import BODY_PROBLEMS, read_body
-from gateway.webhooks.config import Answer, BodyFormat
 from gateway.webhooks.signatures import SignedRequest
-from gateway.webhooks.source import Reading, WebhookSource, Withdrawal
+from gateway.webhooks.source import Answer, BodyFormat, Reading, WebhookSource, Withdrawal
 from schemas.webhook import WebhookAnswerSchema
 
 _LARGEST_BODY = 1024 * 1024
