@@ -49,6 +49,19 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class LookUp:
+    """What CRM Text says about a customer; ``customer`` is not None unless there is a ``failure``.
+
+    ``customer.status`` may be any: to be found is not to be opted out.
+    """
+
+    failure: Failure | None
+    customer: Customer | None = None
+    http_status: int | None = None
+    crmtext: CrmTextWords | None = None
+
+
+@dataclass(frozen=True)
 class OptOutRequest:
     """A customer's wish as it reached the gateway, checked but not yet on record.
 

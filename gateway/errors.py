@@ -158,7 +158,7 @@ ERRORS: Mapping[ErrorCode, ErrorKind] = {
     ErrorCode.CRMTEXT_REJECTED: ErrorKind(
         422,
         None,
-        "CRM Text refused the opt-out",
+        "CRM Text refused the request",
         "CRM Text answered that it will not do this. Its own words are in 'crmtext'. Repeating the "
         "request will not help before the reason is gone.",
     ),

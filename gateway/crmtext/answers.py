@@ -7,8 +7,9 @@ errors under HTTP 200, and the error's text for a customer who is opted out alre
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from enum import StrEnum
 from urllib.parse import quote, quote_plus
 from xml.parsers import expat
 from zoneinfo import ZoneInfo
@@ -19,10 +20,16 @@ from gateway.consent import Customer, Outcome
 from gateway.errors import ERRORS, CrmTextWords, ErrorCode, Failure
 from gateway.phone_number import read_phone_number
 
-METHOD = "optoutcustomer"
 CUSTOMER_STATUSES = {"1": "new", "3": "opted_in", "4": "pending", "5": "opted_out"}
 
 _OPTED_OUT = "5"
+# The store's callback was seen to say the status in words.
+_STATUSES_IN_WORDS = {
+    "opt out": _OPTED_OUT,
+    "opted out": _OPTED_OUT,
+    "opt in": "3",
+    "opted in": "3",
+}
 _LONGEST_TEXT = 255
 # "All times are Pacific Standard Time"; whether summer time applies is not said.
 _CLOCK = ZoneInfo("America/Los_Angeles")
@@ -33,9 +40,28 @@ _STATUS_CODES = {
     408: ErrorCode.CRMTEXT_UNAVAILABLE,
     429: ErrorCode.CRMTEXT_RATE_LIMITED,
 }
-_FIELDS = ("custId", "custName", "optinStatus", "subacct", "custMobile", "timestamp")
+# Beside ``op`` and ``status``, which are attributes, and so cannot be said twice.
+_DECISIVE_FIELDS = ("optinStatus", "custMobile")
+
+_NOTHING_KNOWN = Customer(None, None, None, None, None, None)
 
 Scrub = Callable[[str], str]
+
+
+class Method(StrEnum):
+    """What CRM Text can be asked to do."""
+
+    OPT_OUT = "optoutcustomer"
+    LOOK_UP = "getcustomerinfo"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What CRM Text was asked, and so what its answer has to be about."""
+
+    method: Method
+    phone_number: str
+    store: str
 
 
 def scrub_for(secrets: Iterable[str]) -> Scrub:
@@ -46,41 +72,53 @@ def scrub_for(secrets: Iterable[str]) -> Scrub:
     return lambda text: re.sub(r"\d", "*", secret.sub("[secret]", text))[:_LONGEST_TEXT]
 
 
-def read_answer(http_status: int, body: bytes, phone_number: str, scrub: Scrub) -> Outcome:
-    """Judges an answer that arrived whole: its XML decides, HTTP only where there is no XML."""
+def read_answer(question: Question, http_status: int, body: bytes, scrub: Scrub) -> Outcome:
+    """Judges an answer that arrived whole: its XML decides, HTTP only where there is no XML.
+
+    Without a failure the customer is opted out or, after a look-up, ``customer`` is not None.
+    """
     if 300 <= http_status < 400:
-        return Outcome(without_xml(http_status, "is a redirect, which is never followed"))
+        return without_xml(question, http_status, "is a redirect, which is never followed")
     try:
         answer = _parse(body)
     except _Unreadable as error:
-        return Outcome(without_xml(http_status, str(error)))
+        return without_xml(question, http_status, str(error))
     words = _words(answer, scrub)
-    verdict = _judge(http_status, answer, phone_number)
+    verdict = _judge(question, http_status, answer)
     if verdict is None:
-        already = answer.status != "200"
-        return Outcome(None, _customer(answer), already_opted_out=already, crmtext=words)
+        return _success(question, answer, words)
     failure = Failure(*verdict, words)
     customer = _customer(answer) if failure.is_refusal else None
     return Outcome(failure, customer, crmtext=words)
 
 
-def without_xml(http_status: int, why: str) -> Failure:
+def without_xml(question: Question, http_status: int, why: str) -> Outcome:
     """What an answer without CRM Text's XML means; ``why`` completes a sentence about it.
 
     Only a few of HTTP's statuses mean something: a proxy's 404 must never end an opt-out.
     """
     code = _code_of(http_status) or ErrorCode.CRMTEXT_INVALID_RESPONSE
-    return Failure(code, f"CRM Text's answer (HTTP {http_status}) {why}.")
+    detail = f"CRM Text's answer (HTTP {http_status}) {why}."
+    if code is ErrorCode.CRMTEXT_AUTH_FAILED:
+        detail = f"{_title(code, question.store)}. {detail}"
+    return Outcome(Failure(code, detail))
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """CRM Text's XML, taken apart but not yet judged; what is absent is an empty text."""
+    """CRM Text's XML, taken apart but not yet judged; ``op`` and so on are empty if absent.
+
+    ``fields`` holds those that are there and not empty.
+    """
 
     op: str
     status: str
     message: str
     fields: Mapping[str, str]
+
+    @property
+    def says_opted_out_already(self) -> bool:
+        return bool(_ALREADY.fullmatch(" ".join(self.message.split())))
 
 
 class _Unreadable(Exception):
@@ -95,33 +133,51 @@ def _words(answer: _Answer, scrub: Scrub) -> CrmTextWords | None:
     return CrmTextWords(status or None, message or None) if status or message else None
 
 
-def _judge(http_status: int, answer: _Answer, phone_number: str) -> tuple[ErrorCode, str] | None:
-    """What is wrong with the answer; None if the customer is opted out."""
-    wrong = _contradiction(http_status, answer, phone_number)
+def _success(question: Question, answer: _Answer, words: CrmTextWords | None) -> Outcome:
+    already = answer.status != "200"
+    customer = _customer(answer)
+    if already and question.method is Method.LOOK_UP:
+        customer = replace(customer or _NOTHING_KNOWN, status=CUSTOMER_STATUSES[_OPTED_OUT])
+    return Outcome(None, customer, already_opted_out=already, crmtext=words)
+
+
+def _judge(question: Question, http_status: int, answer: _Answer) -> tuple[ErrorCode, str] | None:
+    """What is wrong with the answer; None if it says that what was asked for is done."""
+    wrong = _contradiction(question, http_status, answer)
     if wrong:
         return ErrorCode.CRMTEXT_INVALID_RESPONSE, f"CRM Text's answer {wrong}."
-    if answer.status == "200" or _ALREADY.fullmatch(" ".join(answer.message.split())):
+    if answer.status == "200" or answer.says_opted_out_already:
         return None
     status = int(answer.status)
     code = ErrorCode.CUSTOMER_NOT_FOUND if status == 404 else _code_of(status)
     code = code or ErrorCode.CRMTEXT_REJECTED
-    return code, f"{ERRORS[code].title}: it answered with status {status}."
+    return code, f"{_title(code, question.store)}: it answered with status {status}."
 
 
-def _contradiction(http_status: int, answer: _Answer, phone_number: str) -> str | None:
-    if answer.op.lower() not in ("", METHOD):
+def _contradiction(question: Question, http_status: int, answer: _Answer) -> str | None:
+    if answer.op.lower() not in ("", question.method):
         return "is for another method"
     if not re.fullmatch("200|[45][0-9]{2}", answer.status):
-        return "has no status, or one that is not known"
+        return "has no status, or an unknown one"
     if answer.status == "200" and http_status >= 400:
         return f"says status 200 in its XML, but {http_status} in HTTP"
-    if answer.status != "200":
-        return None
-    if answer.fields["optinStatus"] not in ("", _OPTED_OUT):
-        return "says that it worked, but shows the customer as not opted out"
-    if answer.fields["custMobile"] and not _is(answer.fields["custMobile"], phone_number):
+    mobile = answer.fields.get("custMobile")
+    if mobile and not _is(mobile, question.phone_number):
         return "is about another phone number"
+    if answer.status != "200" and not answer.says_opted_out_already:
+        return None
+    if question.method is Method.OPT_OUT:
+        is_out = answer.fields.get("optinStatus", _OPTED_OUT) == _OPTED_OUT
+        return None if is_out else "says that it worked, but shows the customer as not opted out"
+    if answer.status == "200" and not _customer(answer):
+        return "says that it worked, but describes no customer"
     return None
+
+
+def _title(code: ErrorCode, store: str) -> str:
+    if code is ErrorCode.CRMTEXT_AUTH_FAILED:
+        return f"CRM Text refused the credentials of store {store}"
+    return ERRORS[code].title
 
 
 def _code_of(status: int) -> ErrorCode | None:
@@ -151,55 +207,58 @@ def _parse(body: bytes) -> _Answer:
     try:
         document = xmltodict.parse(body, expat=_Expat)
     except (expat.ExpatError, ValueError, LookupError, RecursionError) as error:
-        raise _Unreadable(f"is no XML ({type(error).__name__})") from error
+        raise _Unreadable("is not XML") from error
     response = document.get("response")
     if not isinstance(response, dict):
         raise _Unreadable("is not CRM Text's XML")
-    places = [response, *_children(response.get("customer"))]
     return _Answer(
         op=response.get("@op", ""),
         status=response.get("@status", ""),
         message=response.get("@message", ""),
-        fields={name: _field(name, places) for name in _FIELDS},
+        fields=_fields(response),
     )
 
 
-def _children(element: object) -> list[dict[str, object]]:
-    elements = element if isinstance(element, list) else [element]
-    return [child for child in elements if isinstance(child, dict)]
+def _fields(response: Mapping[str, object]) -> Mapping[str, str]:
+    """The texts of all fields: of one that comes twice the first, unless it is a decisive one."""
+    fields: dict[str, str] = {}
+    for name, text in _texts(response):
+        if name == "optinStatus":
+            text = _STATUSES_IN_WORDS.get(re.sub("[-_]", " ", text).lower(), text)  # noqa: PLW2901
+        if fields.setdefault(name, text) != text and name in _DECISIVE_FIELDS:
+            raise _Unreadable(f"says {name} twice, and differently")
+    return fields
 
 
-def _field(name: str, places: Iterable[Mapping[str, object]]) -> str:
-    """The field's text, wherever it stands: nested in ``customer``, or flat in ``response``."""
-    texts = {text for place in places for text in _texts(place.get(name))}
-    if len(texts) > 1:
-        raise _Unreadable(f"says {name} twice, and differently")
-    return texts.pop() if texts else ""
+def _texts(response: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Each field that is not empty, flat in ``response`` or nested in a ``customer``."""
+    for name, element in _children(response):
+        fields = _children(element) if name == "customer" else [(name, element)]
+        for field, content in fields:
+            text = content.get("#text") if isinstance(content, dict) else content
+            if isinstance(text, str) and text:
+                yield field, text
 
 
-def _texts(element: object) -> Iterator[str]:
-    if isinstance(element, list):
-        for one in element:
-            yield from _texts(one)
-    elif isinstance(element, dict):
-        yield from _texts(element.get("#text"))
-    elif isinstance(element, str) and element:
-        yield element
+def _children(element: object) -> Iterator[tuple[str, object]]:
+    """Name and content of each element within, those of one name together."""
+    for name, content in element.items() if isinstance(element, dict) else ():
+        for one in content if isinstance(content, list) else [content]:
+            yield name, one
 
 
 def _customer(answer: _Answer) -> Customer | None:
-    fields = {name: text[:_LONGEST_TEXT] or None for name, text in answer.fields.items()}
-    if not any(fields.values()):
-        return None
-    status = fields["optinStatus"]
-    return Customer(
-        id=fields["custId"],
-        name=fields["custName"],
+    texts = {name: text[:_LONGEST_TEXT] for name, text in answer.fields.items()}
+    status = texts.get("optinStatus")
+    customer = Customer(
+        id=texts.get("custId"),
+        name=texts.get("custName"),
         status=CUSTOMER_STATUSES.get(status, status) if status else None,
-        store_id=fields["subacct"],
-        phone_number=fields["custMobile"],
-        updated_at=_time(fields["timestamp"] or ""),
+        store_id=texts.get("subacct"),
+        phone_number=texts.get("custMobile"),
+        updated_at=_time(texts.get("timestamp", "")),
     )
+    return None if customer == _NOTHING_KNOWN else customer
 
 
 def _time(text: str) -> datetime | None:

@@ -14,8 +14,15 @@ import requests
 from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
 
 from gateway.accounts import Store
-from gateway.consent import Outcome
-from gateway.crmtext.answers import METHOD, Scrub, read_answer, scrub_for, without_xml
+from gateway.consent import LookUp, Outcome
+from gateway.crmtext.answers import (
+    Method,
+    Question,
+    Scrub,
+    read_answer,
+    scrub_for,
+    without_xml,
+)
 from gateway.deadline_http import DeadlineHttp
 from gateway.errors import ErrorCode, Failure
 
@@ -24,7 +31,7 @@ _LONGEST_WAIT_SECONDS = 6 * 60 * 60
 
 
 class CrmText:
-    """Opts customers out, over connections that are shared by all threads of the process."""
+    """Opts customers out and looks them up, over connections that all threads share."""
 
     def __init__(self, url: str, timeout_seconds: float, stores: Iterable[Store]) -> None:
         self._http = DeadlineHttp(url, timeout_seconds)
@@ -33,35 +40,45 @@ class CrmText:
 
     def opt_out(self, phone_number: str, store: str) -> Outcome:
         """Asks CRM Text once. Whatever goes wrong out there is an Outcome, never an exception."""
-        if store not in self._stores:
-            what = f"CRMTEXT_AUTH_STRINGS has no entry for store {store} any more."
+        return self._ask(Question(Method.OPT_OUT, phone_number, store))
+
+    def look_up(self, phone_number: str, store: str) -> LookUp:
+        """Asks CRM Text once about a customer, and changes nothing; it never raises either."""
+        outcome = self._ask(Question(Method.LOOK_UP, phone_number, store))
+        return LookUp(outcome.failure, outcome.customer, outcome.http_status, outcome.crmtext)
+
+    def _ask(self, question: Question) -> Outcome:
+        if question.store not in self._stores:
+            what = f"CRMTEXT_AUTH_STRINGS has no entry for store {question.store}."
             return Outcome(Failure(ErrorCode.CRMTEXT_AUTH_FAILED, what))
-        template, scrub = self._stores[store]
+        template, scrub = self._stores[question.store]
         request = template.copy()
-        request.prepare_body({"method": METHOD, "phone_number": phone_number}, None)
+        form = {"method": question.method, "phone_number": question.phone_number}
+        request.prepare_body(form, None)
         try:
             response = self._http.send(request)
         except requests.RequestException as error:
             return Outcome(self._no_answer(error))
         with closing(response):  # back in the pool if it was read to its end, else cut
-            outcome = self._outcome(response, phone_number, scrub)
+            outcome = self._outcome(question, response, scrub)
         failure = outcome.failure
         if failure:
             retry_after = _retry_after(response.headers.get("Retry-After", ""))
             failure = replace(failure, retry_after=retry_after)
         return replace(outcome, failure=failure, http_status=response.status_code)
 
-    def _outcome(self, response: requests.Response, phone_number: str, scrub: Scrub) -> Outcome:
+    def _outcome(self, question: Question, response: requests.Response, scrub: Scrub) -> Outcome:
+        status = response.status_code
         try:
             body: bytes = response.raw.read(_LARGEST_ANSWER + 1, decode_content=True)
         except ReadTimeoutError:
             return Outcome(self._timed_out())
-        except (HTTPError, ValueError) as error:  # a ValueError is of a negative chunk size
+        except (HTTPError, ValueError) as error:  # a negative chunk size is a ValueError
             why = f"was cut short or is garbled ({type(error).__name__})"
-            return Outcome(without_xml(response.status_code, why))
+            return without_xml(question, status, why)
         if len(body) > _LARGEST_ANSWER:
-            return Outcome(without_xml(response.status_code, "is larger than 1 MiB"))
-        return read_answer(response.status_code, body, phone_number, scrub)
+            return without_xml(question, status, "is larger than 1 MiB")
+        return read_answer(question, status, body, scrub)
 
     def _no_answer(self, error: requests.RequestException) -> Failure:
         if isinstance(error, requests.Timeout):
@@ -69,7 +86,7 @@ class CrmText:
         cause = _root(error)
         is_broken_http = isinstance(cause, HTTPException | InvalidHeader)
         if is_broken_http and not isinstance(cause, RemoteDisconnected):
-            what = f"CRM Text's answer is no HTTP ({type(cause).__name__})."
+            what = f"CRM Text's answer is not HTTP ({type(cause).__name__})."
             return Failure(ErrorCode.CRMTEXT_INVALID_RESPONSE, what)
         what = f"There was no connection to CRM Text, or it was lost ({type(cause).__name__})."
         return Failure(ErrorCode.CRMTEXT_UNREACHABLE, what)

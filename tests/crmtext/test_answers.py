@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gateway.consent import Customer, Outcome
-from gateway.crmtext.answers import without_xml
+from gateway.crmtext.answers import Method, Question, without_xml
 from gateway.errors import CrmTextWords, ErrorCode, Failure
 from tests.support.crmtext_answers import FIELDS, INVALID, JOHN, OK, name_of, read, response
 from tests.support.factories import NUMBER
@@ -44,6 +44,19 @@ def test_the_flat_shape_that_is_documented_is_read() -> None:
         ("<custId a='b'>7</custId>", {"id": "7"}),
         ("<custId> 7 </custId>", {"id": "7"}),
         ("<custId>7</custId><custId>7</custId>", {"id": "7"}),
+        ("<custId>7</custId><custId>8</custId>", {"id": "7"}),
+        ("<custId/><custId>8</custId><custId>9</custId>", {"id": "8"}),
+        ("<custName>Jo</custName><customer><custName>Al</custName></customer>", {"name": "Jo"}),
+        ("<customer><custName>Al</custName></customer><custName>Jo</custName>", {"name": "Al"}),
+        (
+            "<customer><subacct>1</subacct></customer><customer><subacct>2</subacct></customer>",
+            {"store_id": "1"},
+        ),
+        ("<optinStatus>5</optinStatus><optinStatus>5</optinStatus>", {"status": "opted_out"}),
+        (
+            "<optinStatus>5</optinStatus><optinStatus>Opted_Out</optinStatus>",
+            {"status": "opted_out"},
+        ),
         ("<custId>7</custId><customer><custId>7</custId></customer>", {"id": "7"}),
         ("<customer><custId>7</custId></customer><customer/>", {"id": "7"}),
         ("<customer><subacct>Main St</subacct></customer>", {"store_id": "Main St"}),
@@ -92,21 +105,37 @@ def test_times_are_of_the_us_west_coast_and_unreadable_ones_are_none(
 
 
 @pytest.mark.parametrize(
-    ("code", "status"),
-    [("1", "new"), ("3", "opted_in"), ("4", "pending"), ("5", "opted_out"), ("2", "2"), ("x", "x")],
+    ("sent", "status"),
+    [
+        ("1", "new"),
+        ("3", "opted_in"),
+        ("4", "pending"),
+        ("5", "opted_out"),
+        ("opted-out", "opted_out"),
+        ("opt-out", "opted_out"),
+        ("opt out", "opted_out"),
+        ("OPTED_OUT", "opted_out"),
+        ("Opt-In", "opted_in"),
+        ("opted in", "opted_in"),
+        ("2", "2"),
+        ("optout", "optout"),
+        ("opt--out", "opt--out"),
+        ("not opted out", "not opted out"),
+        ("x", "x"),
+    ],
 )
-def test_the_customers_status_is_a_word_or_else_as_it_came(code: str, status: str) -> None:
-    customer = read(xml("404", "not found", optinStatus=code)).customer
+def test_the_customers_status_is_a_word_of_ours_or_else_as_it_came(sent: str, status: str) -> None:
+    customer = read(xml("404", "not found", optinStatus=sent)).customer
 
     assert customer == Customer(None, None, status, None, None, None)
 
 
 TITLES = {
     "404": "CRM Text does not know this customer",
-    "401": "CRM Text refused the gateway's credentials",
+    "401": "CRM Text refused the credentials of store PIZZA",
     "429": "Too many calls to CRM Text",
     "500": "CRM Text has trouble of its own",
-    "400": "CRM Text refused the opt-out",
+    "400": "CRM Text refused the request",
 }
 
 
@@ -191,10 +220,11 @@ def test_an_xml_200_is_believed_only_under_an_http_status_that_agrees(
         b"<response>404</response>",
     ],
 )
+@pytest.mark.parametrize("method", Method)
 def test_without_crm_texts_xml_few_of_https_statuses_mean_something(
-    http_status: int, name: str, body: bytes
+    http_status: int, name: str, body: bytes, method: Method
 ) -> None:
-    outcome = read(body, http_status)
+    outcome = read(body, http_status, method=method)
 
     assert outcome.name == name
     assert outcome.crmtext is None
@@ -202,10 +232,28 @@ def test_without_crm_texts_xml_few_of_https_statuses_mean_something(
     assert not outcome.failure.is_refusal
 
 
-def test_what_an_answer_without_xml_means_is_said_with_its_status() -> None:
-    assert without_xml(404, "is a surprise") == Failure(
-        ErrorCode.CRMTEXT_INVALID_RESPONSE, "CRM Text's answer (HTTP 404) is a surprise."
-    )
+@pytest.mark.parametrize(
+    ("http_status", "code", "detail"),
+    [
+        (
+            404,
+            ErrorCode.CRMTEXT_INVALID_RESPONSE,
+            "CRM Text's answer (HTTP 404) is a surprise.",
+        ),
+        (
+            403,
+            ErrorCode.CRMTEXT_AUTH_FAILED,
+            "CRM Text refused the credentials of store PIZZA. "
+            "CRM Text's answer (HTTP 403) is a surprise.",
+        ),
+    ],
+)
+def test_a_failure_without_xml_names_the_http_status_and_a_store_that_is_refused(
+    http_status: int, code: ErrorCode, detail: str
+) -> None:
+    question = Question(Method.OPT_OUT, NUMBER, "PIZZA")
+
+    assert without_xml(question, http_status, "is a surprise") == Outcome(Failure(code, detail))
 
 
 @pytest.mark.parametrize("status", ["400", "404", "409", "500"])
@@ -256,7 +304,9 @@ def test_no_other_message_is_taken_for_being_opted_out_already(message: str) -> 
     [
         (xml(**FIELDS | {"optinStatus": "3"}), INVALID),
         (xml(**FIELDS | {"optinStatus": "1"}), INVALID),
-        (xml(**FIELDS | {"optinStatus": "opted out"}), INVALID),
+        (xml(**FIELDS | {"optinStatus": "opted out"}), "opted_out"),
+        (xml(**FIELDS | {"optinStatus": "opted in"}), INVALID),
+        (xml(**FIELDS | {"optinStatus": "out"}), INVALID),
         (xml(**FIELDS | {"optinStatus": ""}), "opted_out"),
         (xml(**FIELDS | {"custMobile": "9995551235"}), INVALID),
         (xml(**FIELDS | {"custMobile": "unknown"}), INVALID),
@@ -264,7 +314,11 @@ def test_no_other_message_is_taken_for_being_opted_out_already(message: str) -> 
         (xml(**FIELDS | {"custMobile": f"1{NUMBER}"}), "opted_out"),
         (xml(**FIELDS | {"custMobile": "(999) 555-1234"}), "opted_out"),
         (xml(**FIELDS | {"custMobile": ""}), "opted_out"),
+        (xml("404", "not found", **FIELDS | {"custMobile": "9995551235"}), INVALID),
+        (xml("400", "Customer is opted out", **FIELDS | {"custMobile": "9995551235"}), INVALID),
+        (xml("400", "Customer is opted out", **FIELDS | {"optinStatus": "3"}), INVALID),
         (response("<optinStatus>5</optinStatus><optinStatus>3</optinStatus>"), INVALID),
+        (response("<optinStatus>5</optinStatus><optinStatus>opt-in</optinStatus>"), INVALID),
         (
             response(
                 "<optinStatus>5</optinStatus><customer><optinStatus>3</optinStatus></customer>"
@@ -347,6 +401,6 @@ def test_an_answer_that_said_nothing_has_no_words() -> None:
     assert outcome == Outcome(
         Failure(
             ErrorCode.CRMTEXT_INVALID_RESPONSE,
-            "CRM Text's answer has no status, or one that is not known.",
+            "CRM Text's answer has no status, or an unknown one.",
         )
     )

@@ -133,12 +133,11 @@ def test_success_needs_a_200_without_contradiction_or_the_word_that_it_is_done_a
     fields = {"optinStatus": opt_in_status, "custMobile": mobile}
     body = xml(status, message, op, **{name: text for name, text in fields.items() if text})
 
-    worked = (
-        status == "200"
-        and http_status < 300
-        and (opt_in_status or "").strip() in ("", "5")
-        and (not mobile or mobile.strip() in ("", NUMBER, f"+1{NUMBER}"))
-    )
+    worked = status == "200" and http_status < 300
     already = re.fullmatch("[45][0-9]{2}", status) and message == "Customer is opted out"
-    believed = op != "optincustomer" and not 300 <= http_status < 400 and (worked or already)
+    agrees = (opt_in_status or "").strip() in ("", "5") and (
+        not mobile or mobile.strip() in ("", NUMBER, f"+1{NUMBER}")
+    )
+    is_ours = op != "optincustomer" and not 300 <= http_status < 400
+    believed = is_ours and agrees and (worked or already)
     assert (read(body, http_status).failure is None) == bool(believed)

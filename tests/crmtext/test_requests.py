@@ -98,7 +98,7 @@ def test_the_proxy_of_the_environment_is_used(
 def test_nothing_is_sent_for_a_store_that_is_no_longer_configured(crmtext: FakeCrmText) -> None:
     outcome = connect(crmtext.url).opt_out(NUMBER, "TACOS")
 
-    what = "CRMTEXT_AUTH_STRINGS has no entry for store TACOS any more."
+    what = "CRMTEXT_AUTH_STRINGS has no entry for store TACOS."
     assert outcome == Outcome(Failure(ErrorCode.CRMTEXT_AUTH_FAILED, what))
     assert crmtext.calls == []
 

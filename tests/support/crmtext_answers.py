@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from xml.sax.saxutils import quoteattr
 
 from gateway.consent import Customer, Outcome
-from gateway.crmtext.answers import read_answer, scrub_for
+from gateway.crmtext.answers import Method, Question, read_answer, scrub_for
 from gateway.errors import CrmTextWords
 from tests.support.factories import NUMBER
 
@@ -30,10 +30,10 @@ FIELDS = {
 INVALID = "crmtext_invalid_response"
 
 
-def read(body: bytes | str, http_status: int = 200) -> Outcome:
-    return read_answer(
-        http_status, body if isinstance(body, bytes) else body.encode(), NUMBER, SCRUB
-    )
+def read(body: bytes | str, http_status: int = 200, *, method: Method = Method.OPT_OUT) -> Outcome:
+    question = Question(method, NUMBER, "PIZZA")
+    content = body if isinstance(body, bytes) else body.encode()
+    return read_answer(question, http_status, content, SCRUB)
 
 
 def name_of(body: bytes | str, http_status: int = 200) -> str:

@@ -179,7 +179,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
             Reply(body=xml("422", f"{NUMBER} of {PIZZA} is a landline")),
             {
                 "code": "crmtext_rejected",
-                "detail": "CRM Text refused the opt-out: it answered with status 422.",
+                "detail": "CRM Text refused the request: it answered with status 422.",
                 "crmtext": {"status": "422", "message": "********** of [secret] is a landline"},
             },
             None,
@@ -188,7 +188,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
             Reply(401, xml("401", "Unauthorized"), {"Retry-After": "9"}),
             {
                 "code": "crmtext_auth_failed",
-                "detail": "CRM Text refused the gateway's credentials: it answered with "
+                "detail": "CRM Text refused the credentials of store PIZZA: it answered with "
                 "status 401.",
                 "crmtext": {"status": "401", "message": "Unauthorized"},
             },
@@ -198,7 +198,8 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
             Reply(403, b"<html/>"),
             {
                 "code": "crmtext_auth_failed",
-                "detail": "CRM Text's answer (HTTP 403) is not CRM Text's XML.",
+                "detail": "CRM Text refused the credentials of store PIZZA. "
+                "CRM Text's answer (HTTP 403) is not CRM Text's XML.",
             },
             None,
         ),
@@ -258,7 +259,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
             Reply(body=b"<response><custId>7</custId></response>"),
             {
                 "code": "crmtext_invalid_response",
-                "detail": "CRM Text's answer has no status, or one that is not known.",
+                "detail": "CRM Text's answer has no status, or an unknown one.",
             },
             "5",
         ),
