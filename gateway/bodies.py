@@ -1,15 +1,47 @@
-"""Bytes to values: JSON as RFC 8259 means it for exchange, and forms.
+"""What bodies are accepted, and bytes to values: JSON as RFC 8259 means it for exchange, and forms.
 
 JSON is UTF-8, each key once, numbers that are numbers.
 """
 
 import json
 import math
+from enum import StrEnum
 from urllib.parse import parse_qsl
 
 from gateway.errors import ErrorCode, GatewayError
 
 _MOST_FIELDS = 1000
+
+
+class BodyFormat(StrEnum):
+    """How a body is written."""
+
+    JSON = "json"
+    FORM = "form"
+
+
+def check_media_type(
+    content_type: str, content_encoding: str, written_as: BodyFormat, *, may_lack_type: bool = False
+) -> None:
+    """Raises GatewayError (unsupported_media_type) unless the headers tell of such a body."""
+    if content_encoding:
+        raise _unsupported("Send the body without a Content-Encoding.")
+    media_type = content_type.partition(";")[0].strip().lower()
+    if may_lack_type and not media_type:
+        return
+    if written_as is BodyFormat.FORM:
+        if media_type != "application/x-www-form-urlencoded":
+            raise _unsupported("Send 'Content-Type: application/x-www-form-urlencoded'.")
+        return
+    is_json = media_type.startswith("application/") and media_type.endswith("+json")
+    if not (is_json or media_type == "application/json"):
+        raise _unsupported("Send 'Content-Type: application/json'.")
+
+
+def too_large(limit: int) -> GatewayError:
+    """What to raise about a body of more than ``limit`` bytes."""
+    what = f"The body is larger than {limit // 1024} KiB, the most that is accepted here."
+    return GatewayError(ErrorCode.PAYLOAD_TOO_LARGE, what)
 
 
 def read_json(body: bytes) -> object:
@@ -43,6 +75,10 @@ def read_form(body: bytes) -> list[tuple[str, str]]:
 
 def _invalid(what: str) -> GatewayError:
     return GatewayError(ErrorCode.INVALID_JSON, f"The body is not valid JSON: {what}.")
+
+
+def _unsupported(what: str) -> GatewayError:
+    return GatewayError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, what)
 
 
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bodies import read_json
+from gateway.bodies import BodyFormat, check_media_type, read_json
 from gateway.errors import ErrorCode, GatewayError
 
 values = st.recursive(
@@ -100,3 +100,41 @@ def test_an_integer_of_4300_digits_is_still_read() -> None:
 
 def test_nesting_that_the_parser_can_bear_is_read() -> None:
     assert read_json(b"[" * 100 + b"]" * 100) == json.loads("[" * 100 + "]" * 100)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "written_as"),
+    [
+        ("application/json", BodyFormat.JSON),
+        ("Application/JSON; charset=utf-8", BodyFormat.JSON),
+        (" application/cloudevents+json ", BodyFormat.JSON),
+        ("application/x-www-form-urlencoded;charset=UTF-8", BodyFormat.FORM),
+    ],
+)
+def test_a_body_is_accepted_by_its_media_type(content_type: str, written_as: BodyFormat) -> None:
+    check_media_type(content_type, "", written_as)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "written_as"),
+    [
+        ("text/json", BodyFormat.JSON),
+        ("image/svg+json", BodyFormat.JSON),
+        ("application/jsonp", BodyFormat.JSON),
+        ("application/x-www-form-urlencoded", BodyFormat.JSON),
+        ("multipart/form-data; boundary=x", BodyFormat.FORM),
+        ("application/json", BodyFormat.FORM),
+        ("", BodyFormat.JSON),
+        (";", BodyFormat.FORM),
+    ],
+)
+def test_another_media_type_is_refused(content_type: str, written_as: BodyFormat) -> None:
+    with pytest.raises(GatewayError) as raised:
+        check_media_type(content_type, "", written_as)
+    assert raised.value.code == "unsupported_media_type"
+
+
+def test_a_missing_type_may_be_allowed_and_a_coding_never_is() -> None:
+    check_media_type("", "", BodyFormat.JSON, may_lack_type=True)
+    with pytest.raises(GatewayError, match="Content-Encoding"):
+        check_media_type("", "gzip", BodyFormat.JSON, may_lack_type=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from gateway.bodies import BodyFormat, check_media_type, too_large
 from gateway.errors import ErrorCode, GatewayError
 from gateway.phone_number import US_NUMBER
 
@@ -93,37 +94,31 @@ def is_sound_request_id(text: str) -> bool:
     return bool(_REQUEST_ID.fullmatch(text)) and not US_NUMBER.fullmatch(text)
 
 
-def read_body(*, limit: int, is_form: bool = False, may_lack_type: bool = False) -> bytes:
+def read_body(
+    *, limit: int, written_as: BodyFormat = BodyFormat.JSON, may_lack_type: bool = False
+) -> bytes:
     """The body of the current request, of at most ``limit`` bytes.
 
     Raises GatewayError (unsupported_media_type, payload_too_large, invalid_request).
     """
-    if request.headers.get("Content-Encoding"):
-        raise _unsupported("Send the body without a Content-Encoding.")
-    if not (may_lack_type and not request.mimetype):
-        _check_type(is_form=is_form)
+    headers = request.headers
+    content_type, encoding = headers.get("Content-Type", ""), headers.get("Content-Encoding", "")
+    check_media_type(content_type, encoding, written_as, may_lack_type=may_lack_type)
     # One more than is taken: a body without a length is cut there, and no error raised.
     request.max_content_length = limit + 1
     try:
         body = request.get_data(cache=False)
     except RequestEntityTooLarge:
         _discard_the_rest()
-        raise _too_large(limit) from None
+        raise too_large(limit) from None
     except Exception:  # each server has its own for a body that is no HTTP
         raise _cut_short() from None
     if len(body) > limit:
         _discard_the_rest()
-        raise _too_large(limit)
+        raise too_large(limit)
     if len(body) < (request.content_length or 0):
         raise _cut_short()
     return body
-
-
-def _check_type(*, is_form: bool) -> None:
-    if is_form and request.mimetype != "application/x-www-form-urlencoded":
-        raise _unsupported("Send 'Content-Type: application/x-www-form-urlencoded'.")
-    if not is_form and not request.is_json:
-        raise _unsupported("Send 'Content-Type: application/json'.")
 
 
 def _discard_the_rest() -> None:
@@ -139,12 +134,3 @@ def _discard_the_rest() -> None:
 def _cut_short() -> GatewayError:
     what = "The body ended early, or is not sent as HTTP/1.1 says (Content-Length or chunks)."
     return GatewayError(ErrorCode.INVALID_REQUEST, what)
-
-
-def _too_large(limit: int) -> GatewayError:
-    what = f"The body is larger than {limit // 1024} KiB, the most that is taken here."
-    return GatewayError(ErrorCode.PAYLOAD_TOO_LARGE, what)
-
-
-def _unsupported(what: str) -> GatewayError:
-    return GatewayError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, what)

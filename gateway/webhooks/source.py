@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from gateway.bodies import read_form, read_json
+from gateway.bodies import BodyFormat, read_form, read_json
 from gateway.errors import ErrorCode, GatewayError
 from gateway.phone_number import PhoneNumber, read_phone_number
 from gateway.timestamps import read_event_time
 from gateway.webhooks.expressions import Expression, ExpressionFailed
 from gateway.webhooks.signatures import Refusal, Signature, SignedRequest, verify
+
+LARGEST_BODY = 1024 * 1024
 
 
 class Answer(StrEnum):
@@ -25,13 +27,6 @@ class Answer(StrEnum):
 
     JSON = "json"
     TWIML = "twiml"
-
-
-class BodyFormat(StrEnum):
-    """How a delivery's body is written."""
-
-    JSON = "json"
-    FORM = "form"
 
 
 @dataclass(frozen=True)

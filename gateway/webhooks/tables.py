@@ -11,6 +11,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validates_schema
 
+from gateway.bodies import BodyFormat
 from gateway.timestamps import TimestampFormat
 from gateway.webhooks.expressions import Expression, InvalidExpression
 from gateway.webhooks.recipes import read_recipes
@@ -24,7 +25,7 @@ from gateway.webhooks.signatures import (
     Timestamp,
     placeholders_of,
 )
-from gateway.webhooks.source import Answer, BodyFormat, WebhookSource
+from gateway.webhooks.source import Answer, WebhookSource
 
 _SIMPLE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")

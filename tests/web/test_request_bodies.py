@@ -293,7 +293,7 @@ def test_a_body_over_64_kib_is_refused(refused_client: FlaskClient, address: str
 
     assert refusal(answer) == {
         "code": "payload_too_large",
-        "detail": "The body is larger than 64 KiB, the most that is taken here.",
+        "detail": "The body is larger than 64 KiB, the most that is accepted here.",
     }
 
 

@@ -2,11 +2,12 @@
 
 import pytest
 
+from gateway.bodies import BodyFormat
 from gateway.errors import ConfigurationError
 from gateway.timestamps import TimestampFormat
 from gateway.webhooks.config import read_webhook_sources
 from gateway.webhooks.signatures import Encoding, Hash, Refusal, Scheme, SignedRequest
-from gateway.webhooks.source import Answer, BodyFormat
+from gateway.webhooks.source import Answer
 from tests.support.signing import NOW, mac
 from tests.support.webhook_sources import BY_HAND, ENVIRONMENT, read_sources, recipe_source
 

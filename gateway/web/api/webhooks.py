@@ -24,10 +24,9 @@ from gateway.web.docs.description import (
 from gateway.web.problems import problem
 from gateway.web.requests import BODY_PROBLEMS, read_body
 from gateway.webhooks.signatures import SignedRequest
-from gateway.webhooks.source import Answer, BodyFormat, Reading, WebhookSource, Withdrawal
+from gateway.webhooks.source import LARGEST_BODY, Answer, Reading, WebhookSource, Withdrawal
 from schemas.webhook import WebhookAnswerSchema
 
-_LARGEST_BODY = 1024 * 1024
 _A_BODY_REPEATS_WITHIN = timedelta(hours=24)
 
 _schema = WebhookAnswerSchema()
@@ -74,7 +73,7 @@ def blueprint(settings: Settings, delivery: Delivery) -> Blueprint:
         sender = settings.webhook_sources.get(source)
         if sender is None:
             raise GatewayError(ErrorCode.NOT_FOUND, "There is no webhook source of this name.")
-        body = read_delivery(sender)
+        body = read_body(limit=LARGEST_BODY, written_as=sender.body, may_lack_type=True)
         headers = {header.lower(): text for header, text in request.headers.items()}
         now = datetime.now(UTC)
         _verify(sender, SignedRequest(request.method, _url(settings), headers, body), now)
@@ -91,12 +90,6 @@ def blueprint(settings: Settings, delivery: Delivery) -> Blueprint:
         return problem(error.failure)
 
     return webhooks
-
-
-def read_delivery(source: WebhookSource) -> bytes:
-    """The current request's body. Raises GatewayError as read_body does."""
-    is_form = source.body is BodyFormat.FORM
-    return read_body(limit=_LARGEST_BODY, is_form=is_form, may_lack_type=True)
 
 
 def _url(settings: Settings) -> str:
