@@ -68,7 +68,9 @@ def test_an_opt_out_that_crm_text_confirms_at_once_is_opted_out_on_record(
     assert [(call.store, call.phone_number) for call in crmtext.calls] == [("PIZZA", NUMBER)]
     (attempt,) = ledger.attempts_of(opt_out.id)
     assert (attempt.outcome, attempt.http_status, attempt.crmtext) == (
-        *("opted_out", 200, CrmTextWords("200", "ok")),
+        "opted_out",
+        200,
+        CrmTextWords("200", "ok"),
     )
     assert deliver_due(delivery) == []
 
@@ -83,9 +85,7 @@ def test_a_caller_who_owns_the_retry_finds_a_trouble_failed_and_a_refusal_reject
     assert failed.error is not None
     assert rejected.error is not None
     assert (failed.status, failed.error.code) == (Status.FAILED, ErrorCode.CRMTEXT_UNAVAILABLE)
-    assert (rejected.status, rejected.error.code) == (
-        *(Status.REJECTED, ErrorCode.CUSTOMER_NOT_FOUND),
-    )
+    assert (rejected.status, rejected.error.code) == (Status.REJECTED, ErrorCode.CUSTOMER_NOT_FOUND)
     assert [found(ledger, one.id) for one in (failed, rejected)] == [failed, rejected]
     let_pass(ledger, timedelta(days=1))
     assert deliver_due(delivery) == []
@@ -225,9 +225,7 @@ def test_who_waits_while_the_attempt_fails_has_a_pending_one_with_its_error(
     crmtext.answer_with(DOWN)
     opt_out = delivery.accept(make_opt_out_request(), None, wait_seconds=1).opt_out
     assert opt_out.error is not None
-    assert (opt_out.status, opt_out.error.code) == (
-        *(Status.PENDING, ErrorCode.CRMTEXT_UNAVAILABLE),
-    )
+    assert (opt_out.status, opt_out.error.code) == (Status.PENDING, ErrorCode.CRMTEXT_UNAVAILABLE)
 
 
 def test_who_waits_without_a_turn_is_told_what_the_worker_reached(
@@ -343,7 +341,9 @@ def test_a_store_that_was_removed_keeps_its_opt_outs_until_it_is_back(
     error = after[burger.id].error
     assert error is not None
     assert (after[pizza.id].status, after[burger.id].status, error.code) == (
-        *(Status.OPTED_OUT, Status.PENDING, ErrorCode.CRMTEXT_AUTH_FAILED),
+        Status.OPTED_OUT,
+        Status.PENDING,
+        ErrorCode.CRMTEXT_AUTH_FAILED,
     )
     let_pass(ledger, timedelta(seconds=5))
     (back,) = deliver_due(make_delivery(ledger, crmtext))

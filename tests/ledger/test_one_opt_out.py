@@ -81,7 +81,10 @@ def test_an_unusable_number_is_on_record_as_rejected_and_never_claimed(ledger: L
         "The phone number has 9 digits; a US number has 10, or 11 with the leading 1.",
     )
     assert (opt_out.status, opt_out.phone_number, opt_out.error, opt_out.next_attempt_at) == (
-        *(Status.REJECTED, None, failure, None),
+        Status.REJECTED,
+        None,
+        failure,
+        None,
     )
     assert ledger.claim_due(9, patience_seconds=0).claims == []
     assert ledger.retry(opt_out.id) is None
@@ -129,7 +132,9 @@ def test_a_refused_opt_out_is_rejected_and_can_be_retried(ledger: Ledger) -> Non
     assert settle(ledger, claimed(ledger), Outcome(NOT_FOUND, crmtext=NOT_FOUND.crmtext))
     rejected = found(ledger, opt_out.id)
     assert (rejected.status, rejected.error, rejected.next_attempt_at) == (
-        *(Status.REJECTED, NOT_FOUND, None),
+        Status.REJECTED,
+        NOT_FOUND,
+        None,
     )
     assert ledger.claim_due(9, patience_seconds=0).claims == []
     again = ledger.retry(opt_out.id)
@@ -156,7 +161,9 @@ def test_a_caller_who_was_told_of_a_trouble_has_a_failed_opt_out(ledger: Ledger)
     assert settle(ledger, claim, TIMED_OUT)
     opt_out = found(ledger, claim.opt_out.id)
     assert (opt_out.status, opt_out.error, opt_out.next_attempt_at) == (
-        *(Status.FAILED, TIMEOUT, None),
+        Status.FAILED,
+        TIMEOUT,
+        None,
     )
     assert ledger.claim_due(9, patience_seconds=0).claims == []
 
@@ -170,7 +177,9 @@ def test_troubles_in_the_background_are_tried_again_later_and_later(ledger: Ledg
         assert settle(ledger, claim, TIMED_OUT)
         after = found(ledger, opt_out.id)
         assert (after.status, after.error, after.attempts) == (
-            *(Status.PENDING, TIMEOUT, failures + 1),
+            Status.PENDING,
+            TIMEOUT,
+            failures + 1,
         )
         assert after.next_attempt_at is not None
         waits.append((after.next_attempt_at - claim.claimed_at).total_seconds())
@@ -195,7 +204,10 @@ def test_after_the_days_of_delivery_it_is_failed_with_its_last_error(ledger: Led
     assert settle(ledger, claimed(ledger), Outcome(refused))
     ended = found(ledger, opt_out.id)
     assert (ended.status, ended.error, ended.next_attempt_at, ended.attempts) == (
-        *(Status.FAILED, refused, None, 3),
+        Status.FAILED,
+        refused,
+        None,
+        3,
     )
     assert ledger.retry(opt_out.id) is not None
     again = claimed(ledger)

@@ -65,7 +65,7 @@ def test_a_caller_without_a_turn_has_a_failed_opt_out_and_nothing_was_attempted(
             opt_out.error.code,
             ERRORS[opt_out.error.code].retryable,
             opt_out.attempts,
-        ) == (*(Status.FAILED, ErrorCode.CRMTEXT_RATE_LIMITED, True, 0),)
+        ) == (Status.FAILED, ErrorCode.CRMTEXT_RATE_LIMITED, True, 0)
     assert ledger.attempts_of(opt_out.id) == []
     recorded = ledger.begin(request, receipt, patience_seconds=2, in_background=True)
     assert (recorded.claim, recorded.opt_out.status) == (None, Status.PENDING)

@@ -73,7 +73,8 @@ def test_an_accepted_opt_out_stays_pending_with_its_last_error_while_crm_text_fa
         "attempts": 1,
         "error": {
             "code": "crmtext_auth_failed",
-            "detail": "CRM Text refused the credentials of store PIZZA: it answered with status 401.",
+            "detail": "CRM Text refused the credentials of store PIZZA: "
+            "it answered with status 401.",
             "retryable": False,
             "crmtext": {"status": "401", "message": "Unauthorized"},
         },

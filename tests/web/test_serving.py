@@ -26,8 +26,9 @@ from tests.support.fake_crmtext import FakeCrmText, Reply, xml
 
 SECONDS = 0.6
 QUICK = f"""
-import gateway.web.gunicorn_worker
-gateway.web.gunicorn_worker._SECONDS_TO_SEND_A_REQUEST = {SECONDS}
+from gateway.web.gunicorn_worker import DeadlineWorker
+class worker_class(DeadlineWorker):
+    seconds_to_send_a_request = {SECONDS}
 """
 BODY = json.dumps({"phone_number": NUMBER}).encode()
 HEAD = (
@@ -165,126 +166,135 @@ def test_a_kept_connection_may_idle_longer_than_a_request_may_take(served: Serve
     assert first == second == (200, b'{"status":"ok"}\n')
 
 
-class TestASlowClient:
-    def test_that_drips_its_headers_is_cut(self, served: Served) -> None:
-        with connect(served) as connection:
-            received, seconds = drip(connection, HEAD + b"X-Padding: " + b"x" * 200)
+def test_a_client_that_drips_its_headers_is_cut_off(served: Served) -> None:
+    with connect(served) as connection:
+        received, seconds = drip(connection, HEAD + b"X-Padding: " + b"x" * 200)
 
-        assert received == b""
-        assert seconds < SECONDS + 1.5
-
-    def test_that_drips_its_body_is_cut_and_nothing_is_sent(
-        self, served: Served, upstream: FakeCrmText
-    ) -> None:
-        slow = json.dumps({"phone_number": "9995550002"}).encode() + b" " * 1000
-        with connect(served) as connection:
-            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(slow))
-            received, seconds = drip(connection, slow)
-
-        assert b" 200 " not in received
-        assert SECONDS - 0.1 < seconds < SECONDS + 1.5
-        assert "9995550002" not in [call.phone_number for call in upstream.calls]
-
-    def test_that_drips_chunks_is_cut_and_nothing_is_sent(
-        self, served: Served, upstream: FakeCrmText
-    ) -> None:
-        body = json.dumps({"phone_number": "9995550003"}).encode()
-        chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
-        with connect(served) as connection:
-            connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-            received, seconds = drip(connection, chunks + b"0\r\n\r\n")
-
-        assert b" 200 " not in received
-        assert seconds < SECONDS + 1.5
-        assert "9995550003" not in [call.phone_number for call in upstream.calls]
-
-    def test_that_drips_its_second_request_is_cut_too(self, served: Served) -> None:
-        with connect(served) as connection:
-            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
-            first, _ = answer_on(connection)
-            received, seconds = drip(connection, HEAD + b"X-Padding: " + b"x" * 200)
-
-        assert (first, received) == (200, b"")
-        assert seconds < SECONDS + 1.5
-
-    def test_that_takes_its_time_within_the_bound_is_served(self, served: Served) -> None:
-        request = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n"
-        with connect(served) as connection:
-            for place in range(0, len(request), 8):
-                connection.sendall(request[place : place + 8])
-                time.sleep(0.02)
-            assert answer_on(connection)[0] == 200
-
-    def test_delays_nobody_else(self, served: Served) -> None:
-        slow = [connect(served) for _ in range(40)]
-        for connection in slow:
-            connection.sendall(b"POST /v1/opt-outs HTTP/1.1\r\nHost: g")
-        began = time.monotonic()
-        answer = requests.get(f"{served.url}/healthz", timeout=9)
-        seconds = time.monotonic() - began
-        for connection in slow:
-            connection.close()
-
-        assert (answer.status_code, seconds < SECONDS) == (200, True)
-
-    def test_that_hangs_up_in_the_middle_is_no_bug(
-        self, served: Served, upstream: FakeCrmText
-    ) -> None:
-        with connect(served) as connection:
-            half = json.dumps({"phone_number": "9995550004"}).encode()
-            connection.sendall(HEAD + b"Content-Length: 500\r\n\r\n" + half[:20])
-        time.sleep(0.1)
-
-        assert "9995550004" not in [call.phone_number for call in upstream.calls]
-        assert [line for line in lines_of(served) if line["level"] == "error"] == []
+    assert received == b""
+    assert seconds < SECONDS + 1.5
 
 
-class TestATooLargeBody:
-    @pytest.mark.parametrize("size", [70_000, 300_000, 3_000_000])
-    @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
-    def test_is_refused_and_a_client_that_sends_it_all_first_reads_so(
-        self, served: Served, size: int, close: bytes
-    ) -> None:
-        with connect(served) as connection:
-            connection.sendall(HEAD + close + b"Content-Length: %d\r\n\r\n" % size)
-            connection.sendall(b" " * size)
-            status, body = answer_on(connection)
+def test_a_client_that_drips_its_body_is_cut_off_and_nothing_is_sent(
+    served: Served, upstream: FakeCrmText
+) -> None:
+    slow = json.dumps({"phone_number": "9995550002"}).encode() + b" " * 1000
+    with connect(served) as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(slow))
+        received, seconds = drip(connection, slow)
 
-        assert (status, json.loads(body)["code"]) == (413, "payload_too_large")
+    assert b" 200 " not in received
+    assert SECONDS - 0.1 < seconds < SECONDS + 1.5
+    assert "9995550002" not in [call.phone_number for call in upstream.calls]
 
-    @pytest.mark.parametrize("size", [70_000, 300_000])
-    @pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
-    def test_is_refused_without_a_length_too(self, served: Served, size: int, close: bytes) -> None:
-        body = BODY + b" " * (size - len(BODY))
-        with connect(served) as connection:
-            connection.sendall(HEAD + close + b"Transfer-Encoding: chunked\r\n\r\n")
-            connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
-            status, answer = answer_on(connection)
 
-        assert (status, json.loads(answer)["code"]) == (413, "payload_too_large")
+def test_a_client_that_drips_chunks_is_cut_off_and_nothing_is_sent(
+    served: Served, upstream: FakeCrmText
+) -> None:
+    body = json.dumps({"phone_number": "9995550003"}).encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body)
+    with connect(served) as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        received, seconds = drip(connection, chunks + b"0\r\n\r\n")
 
-    def test_is_refused_at_once_to_a_client_that_asks_first(self, served: Served) -> None:
-        with connect(served) as connection:
-            connection.sendall(HEAD + b"Content-Length: 70000\r\nExpect: 100-continue\r\n\r\n")
-            connection.settimeout(SECONDS * 3)
-            statuses = connection.recv(65536)
+    assert b" 200 " not in received
+    assert seconds < SECONDS + 1.5
+    assert "9995550003" not in [call.phone_number for call in upstream.calls]
 
-        assert statuses.startswith((b"HTTP/1.1 100 Continue", b"HTTP/1.1 413 "))
 
-    def test_leaves_no_rest_that_is_taken_for_a_request(
-        self, served: Served, upstream: FakeCrmText
-    ) -> None:
-        inner = json.dumps({"phone_number": "9995550005"}).encode()
-        smuggled = HEAD + b"Content-Length: %d\r\n\r\n" % len(inner) + inner
-        size = 70_000
-        with connect(served) as connection:
-            connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % size)
-            connection.sendall(b" " * (size - len(smuggled)) + smuggled)
-            status, _ = answer_on(connection)
-        time.sleep(0.1)
+def test_a_client_that_drips_its_second_request_is_cut_off_too(served: Served) -> None:
+    with connect(served) as connection:
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        first, _ = answer_on(connection)
+        received, seconds = drip(connection, HEAD + b"X-Padding: " + b"x" * 200)
 
-        assert status == 413
-        assert "9995550005" not in [call.phone_number for call in upstream.calls]
+    assert (first, received) == (200, b"")
+    assert seconds < SECONDS + 1.5
+
+
+def test_a_slow_client_within_the_bound_is_served(served: Served) -> None:
+    request = b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n"
+    with connect(served) as connection:
+        for place in range(0, len(request), 8):
+            connection.sendall(request[place : place + 8])
+            time.sleep(0.02)
+        assert answer_on(connection)[0] == 200
+
+
+def test_slow_clients_delay_nobody_else(served: Served) -> None:
+    slow = [connect(served) for _ in range(40)]
+    for connection in slow:
+        connection.sendall(b"POST /v1/opt-outs HTTP/1.1\r\nHost: g")
+    began = time.monotonic()
+    answer = requests.get(f"{served.url}/healthz", timeout=9)
+    seconds = time.monotonic() - began
+    for connection in slow:
+        connection.close()
+
+    assert (answer.status_code, seconds < SECONDS) == (200, True)
+
+
+def test_a_client_that_hangs_up_in_the_middle_is_not_a_bug(
+    served: Served, upstream: FakeCrmText
+) -> None:
+    with connect(served) as connection:
+        half = json.dumps({"phone_number": "9995550004"}).encode()
+        connection.sendall(HEAD + b"Content-Length: 500\r\n\r\n" + half[:20])
+    time.sleep(0.1)
+
+    assert "9995550004" not in [call.phone_number for call in upstream.calls]
+    assert [line for line in lines_of(served) if line["level"] == "error"] == []
+
+
+@pytest.mark.parametrize("size", [70_000, 300_000, 3_000_000])
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
+def test_a_client_that_first_sends_all_of_a_too_large_body_reads_the_refusal(
+    served: Served, size: int, close: bytes
+) -> None:
+    with connect(served) as connection:
+        connection.sendall(HEAD + close + b"Content-Length: %d\r\n\r\n" % size)
+        connection.sendall(b" " * size)
+        status, body = answer_on(connection)
+
+    assert (status, json.loads(body)["code"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize("size", [70_000, 300_000])
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"], ids=["kept", "closed"])
+def test_a_too_large_body_without_a_length_is_refused_too(
+    served: Served, size: int, close: bytes
+) -> None:
+    body = BODY + b" " * (size - len(BODY))
+    with connect(served) as connection:
+        connection.sendall(HEAD + close + b"Transfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+        status, answer = answer_on(connection)
+
+    assert (status, json.loads(answer)["code"]) == (413, "payload_too_large")
+
+
+def test_a_client_that_asks_first_is_refused_at_once(served: Served) -> None:
+    with connect(served) as connection:
+        connection.sendall(HEAD + b"Content-Length: 70000\r\nExpect: 100-continue\r\n\r\n")
+        connection.settimeout(SECONDS * 3)
+        statuses = connection.recv(65536)
+
+    assert statuses.startswith((b"HTTP/1.1 100 Continue", b"HTTP/1.1 413 "))
+
+
+def test_the_rest_of_a_too_large_body_is_not_read_as_a_request(
+    served: Served, upstream: FakeCrmText
+) -> None:
+    inner = json.dumps({"phone_number": "9995550005"}).encode()
+    smuggled = HEAD + b"Content-Length: %d\r\n\r\n" % len(inner) + inner
+    size = 70_000
+    with connect(served) as connection:
+        connection.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % size)
+        connection.sendall(b" " * (size - len(smuggled)) + smuggled)
+        status, _ = answer_on(connection)
+    time.sleep(0.1)
+
+    assert status == 413
+    assert "9995550005" not in [call.phone_number for call in upstream.calls]
 
 
 def test_an_unauthorized_client_with_a_large_body_reads_its_answer(served: Served) -> None:
