@@ -11,9 +11,10 @@ _CLOCK_SKEW = timedelta(seconds=60)
 _LEAST_MILLISECONDS = 10**11  # as seconds the year 5138, as milliseconds 1973
 _TOO_LARGE = 10**14
 _LONGEST = 64
+_HOUR_AND_MINUTE = "(?:[01][0-9]|2[0-3]):[0-5][0-9]"
 _RFC3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
-    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+    rf"([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}})[Tt ]({_HOUR_AND_MINUTE}):([0-9]{{2}})(\.[0-9]+)?"
+    rf"([Zz]|[+-]{_HOUR_AND_MINUTE})"
 )
 
 
@@ -36,9 +37,32 @@ def read_timestamp(text: str, written_as: TimestampFormat) -> datetime | None:
         case TimestampFormat.UNIX_MS:
             return _EPOCH + timedelta(milliseconds=int(text)) if _is_digits(text, 14) else None
         case TimestampFormat.RFC3339:
-            return _read_rfc3339(text)
+            return read_rfc3339(text)
         case TimestampFormat.HTTP_DATE:
             return _read_http_date(text)
+
+
+def read_rfc3339(text: str) -> datetime | None:
+    """The moment in UTC that the text means in RFC 3339, or None if it means none.
+
+    A leap second, 23:59:60 in UTC, is read as the second that follows.
+    """
+    match = _RFC3339.fullmatch(text) if len(text) <= _LONGEST else None
+    if match is None:
+        return None
+    date, hour_and_minute, second, fraction, offset = match.groups("")
+    is_leap = second == "60"
+    text = f"{date}T{hour_and_minute}:{'59' if is_leap else second}{fraction}{offset.upper()}"
+    try:
+        moment = datetime.fromisoformat(text).astimezone(UTC) + timedelta(seconds=is_leap)
+    except (
+        ValueError,
+        OverflowError,
+    ):  # there is no such day, or it ends outside of years 1 to 9999
+        return None
+    if is_leap and (moment.hour, moment.minute) != (0, 0):
+        return None
+    return moment
 
 
 def read_event_time(value: object, now: datetime) -> datetime | None:
@@ -48,10 +72,7 @@ def read_event_time(value: object, now: datetime) -> datetime | None:
     from 2000 on and at most a minute, the skew of two clocks, after ``now``.
     """
     if isinstance(value, str):
-        if not _is_digits(value, 14):
-            moment = read_timestamp(value, TimestampFormat.RFC3339)
-        else:
-            moment = _read_unix(int(value))
+        moment = _read_unix(int(value)) if _is_digits(value, 14) else read_rfc3339(value)
     elif isinstance(value, int | float):  # true is 1970 and so unsound
         moment = _read_unix(value)
     else:
@@ -72,15 +93,6 @@ def _read_unix(number: float) -> datetime | None:
     if number < _LEAST_MILLISECONDS:
         return _EPOCH + timedelta(seconds=number)
     return _EPOCH + timedelta(milliseconds=number)
-
-
-def _read_rfc3339(text: str) -> datetime | None:
-    if not _RFC3339.fullmatch(text):
-        return None
-    try:
-        return datetime.fromisoformat(text.upper())
-    except ValueError:
-        return None
 
 
 def _read_http_date(text: str) -> datetime | None:
