@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge
+from werkzeug.http import parse_list_header
 
 from gateway.bodies import BodyFormat, check_media_type, too_large
 from gateway.errors import ErrorCode, GatewayError
@@ -27,14 +28,7 @@ _MOST_DISCARDED = 8 * 1024 * 1024
 _AT_ONCE = 64 * 1024
 _LONGEST_WAIT_SECONDS = 15
 _LONGEST_KEY = 255
-_LONGEST_PREFER = 500
 _REQUEST_ID = re.compile(r"[A-Za-z0-9\-_.:]{1,128}")
-_QUOTED = r'"(?:[^"\\]|\\.)*"'
-# RFC 7240: a preference is a token, perhaps with a value; parameters follow semicolons.
-_PREFERENCES = re.compile(rf"(?:{_QUOTED}|[^,])+")
-_PREFERENCE = re.compile(
-    rf"\s*(?P<name>[!#$%&'*+\-.^_`|~0-9A-Za-z]+)\s*(?:=\s*(?P<value>{_QUOTED}|[^\s;\"]*))?\s*(?:;.*)?"
-)
 
 
 @dataclass(frozen=True)
@@ -46,17 +40,14 @@ class Preference:
 
 
 def read_prefer(header: str) -> Preference:
-    """The caller's Prefer header (RFC 7240). What makes no sense in it is ignored; first one wins.
+    """The caller's Prefer header (RFC 7240); of a repeated preference the first counts.
 
-    Waiting is meant only together with respond-async, and is cut to 15 seconds.
+    What makes no sense is ignored. ``wait`` counts only with respond-async, up to 15 seconds.
     """
-    if len(header) > _LONGEST_PREFER:  # reading it takes the square of its length
-        return Preference(respond_async=False, wait_seconds=0)
     found: dict[str, str] = {}
-    for text in _PREFERENCES.findall(header):
-        match = _PREFERENCE.fullmatch(text)
-        if match:
-            found.setdefault(match["name"].lower(), (match["value"] or "").strip('"'))
+    for preference in parse_list_header(header):
+        name, _, value = preference.partition(";")[0].partition("=")  # without its parameters
+        found.setdefault(name.strip().lower(), value.strip().strip('"'))
     respond_async = found.get("respond-async") == ""
     wait = found.get("wait", "")
     seconds = int(wait[:9]) if re.fullmatch("[0-9]+", wait) else 0

@@ -179,7 +179,11 @@ def test_an_unsound_request_id_is_not_kept(text: str) -> None:
     assert not is_sound_request_id(text)
 
 
-@pytest.mark.parametrize("filling", ['"\\', " ", "a=", ";", ","])
-def test_a_prefer_header_of_many_kilobytes_is_not_even_read(filling: str) -> None:
+@pytest.mark.parametrize("filling", [" ", "a=", ";", ",", '"a,"'])
+def test_a_prefer_header_of_many_kilobytes_is_read_like_any_other(filling: str) -> None:
     header = "respond-async, " + filling * 40_000
-    assert read_prefer(header) == Preference(respond_async=False, wait_seconds=0)
+    assert read_prefer(header) == later()
+
+
+def test_a_prefer_header_with_an_unclosed_quote_is_ignored() -> None:
+    assert read_prefer("respond-async, " + '"\\' * 40_001) == NOW
