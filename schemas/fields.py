@@ -5,47 +5,56 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields
+from marshmallow import Schema, ValidationError, fields, validates
 
 from gateway.errors import ErrorCode, FieldError
-from gateway.phone_number import mask_phone_numbers, read_phone_number
+from gateway.phone_number import PhoneNumber, mask_phone_numbers, read_phone_number
+from gateway.timestamps import TimestampFormat, read_timestamp
 
 _MOST_ERRORS = 100
 _LONGEST_NAME = 100
-_RFC_3339 = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?"
-    r"([Zz]|[+-][0-9]{2}:[0-9]{2})"
-)
-_REQUIRED = "is required"
-_UNKNOWN_FIELD = "is not a field of this request"
-_UNKNOWN_STORE = "is not the primary keyword of a configured store"
-_CODES = {
-    _REQUIRED: "required",
-    _UNKNOWN_FIELD: "unknown_field",
-    _UNKNOWN_STORE: "unknown_store",
-}
+
+
+class Fault(str):
+    """What is wrong with a field: the rest of a sentence that begins with its name, and a code."""
+
+    __slots__ = ("code",)
+    code: str
+
+    def __new__(cls, words: str, code: str = "invalid") -> "Fault":
+        fault = super().__new__(cls, words)
+        fault.code = code
+        return fault
+
+    def format(self, *_: object, **__: object) -> "Fault":
+        """Itself; marshmallow formats its messages, which would lose the code."""
+        return self
+
+
+_REQUIRED = Fault("is required", "required")
 
 
 class StrictSchema(Schema):
     """A request: unknown fields are refused, so that a typo is never silently ignored."""
 
-    error_messages = {"unknown": _UNKNOWN_FIELD}  # noqa: RUF012, as marshmallow declares it
+    error_messages = {  # noqa: RUF012, as marshmallow declares it
+        "unknown": Fault("is not a field of this request", "unknown_field")
+    }
 
 
-class PhoneNumber(fields.Field[str]):
-    """A US number as text in any usual spelling or as an integer; loads as 10 digits."""
+class UsPhoneNumber(fields.Field[PhoneNumber]):
+    """A usable US number, as text in any usual spelling or as an integer."""
 
-    error_code = ErrorCode.INVALID_PHONE_NUMBER.value
     default_error_messages = {  # noqa: RUF012, as marshmallow declares it
         "required": _REQUIRED,
         "null": _REQUIRED,
     }
 
-    def _deserialize(self, value: object, *_: object, **__: object) -> str:
+    def _deserialize(self, value: object, *_: object, **__: object) -> PhoneNumber:
         number = read_phone_number(value)
-        if number.digits is None:
-            raise ValidationError(str(number.fault))
-        return number.digits
+        if number.fault is not None:
+            raise ValidationError(Fault(number.fault, ErrorCode.INVALID_PHONE_NUMBER))
+        return number
 
 
 class Text(fields.String):
@@ -57,26 +66,22 @@ class Text(fields.String):
 
     def _deserialize(self, value: object, *_: object, **__: object) -> str:
         if not isinstance(value, str):
-            raise ValidationError("must be a text")
+            raise ValidationError("must be a string")
         if len(value) > self.longest:
             raise ValidationError(f"is longer than {self.longest} characters")
         if re.search("[\0\ud800-\udfff]", value):
-            raise ValidationError("holds NUL or half of a surrogate pair")
+            raise ValidationError("contains NUL or half of a surrogate pair")
         return value
 
 
 class StoreName(fields.String):
-    """The primary keyword of one of ``stores``, in any case; loads in upper case."""
-
-    stores: Collection[str] = ()
+    """The primary keyword of a store, in any case; loads in upper case."""
 
     def _deserialize(self, value: object, *_: object, **__: object) -> str:
         if not isinstance(value, str):
-            raise ValidationError("must be a text")
+            raise ValidationError("must be a string")
         # Other scripts have letters that become ASCII in upper case: they name no store.
-        if not value.isascii() or value.upper() not in self.stores:
-            raise ValidationError(_UNKNOWN_STORE)
-        return value.upper()
+        return value.upper() if value.isascii() else value
 
 
 class StoreSchema(StrictSchema):
@@ -89,21 +94,26 @@ class StoreSchema(StrictSchema):
 
     def __init__(self, stores: Collection[str]) -> None:
         super().__init__()
-        field = self.fields["store"]
-        if isinstance(field, StoreName):
-            field.stores = stores
+        self._stores = stores
+
+    @validates("store")
+    def _is_configured(self, store: str | None, **_: object) -> None:
+        if store is not None and store not in self._stores:
+            words = "is not the primary keyword of a configured store"
+            raise ValidationError(Fault(words, "unknown_store"))
 
 
 class Time(fields.DateTime):
     """A moment in RFC 3339 with an offset; loads aware and in UTC, dumps with Z."""
 
     def _deserialize(self, value: object, *_: object, **__: object) -> datetime:
-        if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
+        moment = read_timestamp(value, TimestampFormat.RFC3339) if isinstance(value, str) else None
+        if moment is None:
             raise ValidationError("must be a time like 2026-11-22T20:00:00Z (RFC 3339)")
         try:
-            return datetime.fromisoformat(value.upper()).astimezone(UTC)
-        except (ValueError, OverflowError):
-            raise ValidationError("is a time that does not exist") from None
+            return moment.astimezone(UTC)
+        except OverflowError:
+            raise ValidationError("is outside the calendar in UTC") from None
 
     def _serialize(self, value: datetime | None, *_: object, **__: object) -> str | None:
         return None if value is None else value.isoformat().replace("+00:00", "Z")
@@ -122,16 +132,15 @@ class WholeNumber(fields.Integer):
         return value
 
 
-def field_errors(schema: Schema, error: ValidationError) -> Sequence[FieldError]:
-    """What a load refused, each with its pointer; names that a caller made up are clipped."""
+def field_errors(error: ValidationError) -> Sequence[FieldError]:
+    """What a load refused, field by field; names that a caller made up are cut."""
     messages = error.messages
     if not isinstance(messages, Mapping):
         raise TypeError("a schema's messages are kept by field")
     errors = []
-    for name, problems in list(messages.items())[:_MOST_ERRORS]:
-        field = schema.fields.get(name)
-        code = str(_CODES.get(problems[0]) or getattr(field, "error_code", "invalid"))
+    for name, faults in list(messages.items())[:_MOST_ERRORS]:
+        code = faults[0].code if isinstance(faults[0], Fault) else "invalid"
         shown = mask_phone_numbers(name)[:_LONGEST_NAME]
         pointer = "/" + shown.replace("~", "~0").replace("/", "~1")
-        errors.append(FieldError(pointer, code, f"{shown} {problems[0]}."))
+        errors.append(FieldError(pointer, code, f"{shown} {faults[0]}."))
     return errors

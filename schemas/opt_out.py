@@ -6,7 +6,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 
 from gateway.consent import Status
 from gateway.errors import ErrorCode
-from schemas.fields import PhoneNumber, StoreSchema, Text, Time, WholeNumber
+from schemas.fields import StoreSchema, Text, Time, UsPhoneNumber, WholeNumber
 from schemas.problem import CrmTextSchema
 
 _CLOCK_SKEW = timedelta(seconds=60)
@@ -21,7 +21,7 @@ def _not_in_the_future(moment: datetime) -> None:
 class OptOutRequestSchema(StoreSchema):
     """One customer's wish to get no more texts of a store."""
 
-    phone_number = PhoneNumber(
+    phone_number = UsPhoneNumber(
         required=True,
         metadata={
             "description": "US number in any usual spelling, or as an integer",
@@ -51,7 +51,7 @@ class OptOutRequestSchema(StoreSchema):
 class SearchRequestSchema(StoreSchema):
     """Which opt-outs to list, newest first; no field means all that the key may see."""
 
-    phone_number = PhoneNumber(load_default=None, metadata={"example": "9995551234"})
+    phone_number = UsPhoneNumber(load_default=None, metadata={"example": "9995551234"})
     status = Text(
         longest=20,
         load_default=None,

@@ -162,7 +162,6 @@ ODD_BODIES: list[tuple[bytes, list[tuple[str, str]] | None]] = [
             "yesterday",
             "2026-11-20",
             "2026-11-20T14:14:02",
-            "2026-11-20 14:14:02Z",
             "2026-11-20T14:14Z",
             "20261120T141402Z",
             "2026-13-20T14:14:02Z",
@@ -225,11 +224,11 @@ def test_an_invalid_body_is_explained_field_by_field(refused_client: FlaskClient
     problem = refusal(post(refused_client, body))
 
     details = {
-        "/store": "store is not the primary keyword of a configured store.",
         "/phone_number": "phone_number has 9 digits; a US number has 10, or 11 with the leading 1.",
         "/methd": "methd is not a field of this request.",
+        "/store": "store is not the primary keyword of a configured store.",
     }
-    codes = ("unknown_store", "invalid_phone_number", "unknown_field")
+    codes = ("invalid_phone_number", "unknown_field", "unknown_store")
     assert problem == {
         "code": "validation_failed",
         "detail": "Some fields are not valid: " + " ".join(details.values()),

@@ -17,7 +17,6 @@ from gateway.errors import ErrorCode, GatewayError
 from gateway.ledger.ledger import Ledger, Receipt, Recorded
 from gateway.ledger.search import Criteria
 from gateway.logs import request_id
-from gateway.phone_number import read_phone_number
 from gateway.settings import Settings
 from gateway.web.callers import caller_of, store_for, visible_to
 from gateway.web.cursors import Cursors
@@ -118,7 +117,7 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         receipt = _receipt(g.caller, body)
         fields = _load(request_schema, given)
         wish = OptOutRequest(
-            phone_number=read_phone_number(given["phone_number"]),
+            phone_number=fields["phone_number"],
             store=store_for(g.caller, fields["store"], keywords),
             source=f"api:{g.caller.name}",
             request_id=request_id.get(),
@@ -208,6 +207,8 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
     def search() -> Response:
         fields = _load(search_schema, _read_object(read_body(limit=_LARGEST_BODY)))
         limit, cursor = fields.pop("limit") or _DEFAULT_LIMIT, fields.pop("cursor")
+        number = fields["phone_number"]
+        fields["phone_number"] = number and number.digits
         if fields["store"]:
             store_for(g.caller, fields["store"], keywords)
         after = None if cursor is None else cursors.read(cursor, fields)
@@ -231,7 +232,7 @@ def _load(schema: Schema, given: dict[str, object]) -> dict[str, Any]:
     try:
         fields: dict[str, Any] = schema.load(given)
     except ValidationError as error:
-        errors = field_errors(schema, error)
+        errors = field_errors(error)
         what = "Some fields are not valid: " + " ".join(one.detail for one in errors)
         raise GatewayError(ErrorCode.VALIDATION_FAILED, what, errors=errors) from None
     return fields

@@ -21,7 +21,7 @@ from gateway.phone_number import LONGEST, US_NUMBER
 from gateway.web.docs.description import Content, Description, Key, Success, Tag, description_of
 from gateway.web.docs.examples import OPTED_OUT
 from gateway.web.problems import MEDIA_TYPE, problem
-from schemas.fields import PhoneNumber, StrictSchema, Text, WholeNumber
+from schemas.fields import StrictSchema, Text, UsPhoneNumber, WholeNumber
 from schemas.problem import ProblemSchema
 
 VERSION = "1.0.0"
@@ -116,7 +116,7 @@ def _own_fields(_: object, field: fields.Field[Any], ret: dict[str, Any]) -> dic
     found: dict[str, Any] = {}
     if "example" in ret:
         found["examples"] = [ret.pop("example")]  # as 3.1 has it
-    if isinstance(field, PhoneNumber):
+    if isinstance(field, UsPhoneNumber):
         found["type"] = ["string", "integer", *(["null"] if field.allow_none else [])]
         found["pattern"] = rf"^\s*(?:[Tt][Ee][Ll]:)?{US_NUMBER.pattern}\s*$"
         found |= {"maxLength": LONGEST, "minimum": 10**9, "maximum": 2 * 10**10 - 1}
