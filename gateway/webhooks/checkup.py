@@ -13,6 +13,7 @@ from gateway.errors import ERRORS, ErrorCode, GatewayError
 from gateway.phone_number import PhoneNumber
 from gateway.timestamps import read_timestamp
 from gateway.webhooks.expressions import Expression, ExpressionFailed
+from gateway.webhooks.recipes import read_recipes
 from gateway.webhooks.saved_message import SavedDelivery
 from gateway.webhooks.signatures import Refusal, Scheme, Signature, SignedRequest
 from gateway.webhooks.source import LARGEST_BODY, WebhookSource, Withdrawal
@@ -53,7 +54,7 @@ def describe(source: WebhookSource, public_url: str | None) -> Sequence[Step]:
     found = source.events and ["the elements of", *_lines(source.events)]
     return [
         ("address", [f"POST {public_url or ''}/v1/webhooks/{source.name}"]),
-        ("recipe", [source.recipe or "none, by hand"]),
+        ("recipe", _recipe_words(source)),
         ("body", ["a form" if source.body is BodyFormat.FORM else f"JSON{is_list}"]),
         ("signature", [f"{signature.header}: {_form(signature)}"]),
         ("signed", [_signed(signature)]),
@@ -210,6 +211,12 @@ def _repeat_words(source: WebhookSource, saved: SavedDelivery, withdrawal: Withd
     if header and saved.headers.get(header.lower(), "").strip():
         return f"{header} of the delivery"
     return "delivery_id of the event"
+
+
+def _recipe_words(source: WebhookSource) -> Sequence[str]:
+    if source.recipe is None:
+        return ["none, by hand"]
+    return [source.recipe, read_recipes()[source.recipe].documentation]
 
 
 def _delivery_id_words(source: WebhookSource) -> Sequence[str]:

@@ -55,7 +55,7 @@ def _with_recipe(table: Table) -> Table:
         return table
     name = table["recipe"]
     recipe = read_recipes().get(name) if isinstance(name, str) else None
-    return _override(recipe or _UNKNOWN_RECIPE, table)
+    return _override(recipe.keys if recipe else _UNKNOWN_RECIPE, table)
 
 
 def _override(base: Table, own: Table) -> Table:

@@ -2,13 +2,23 @@
 
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 _FILE = Path(__file__).with_name("recipes.toml")
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """A sender: where it documents its webhooks, and a source's keys, but for the secret."""
+
+    documentation: str
+    keys: Mapping[str, object]
+
+
 @cache
-def read_recipes() -> Mapping[str, Mapping[str, object]]:
-    """The tables of recipes.toml by name: a source's keys, but for its secret."""
-    return tomllib.loads(_FILE.read_text(encoding="utf-8"))
+def read_recipes() -> Mapping[str, Recipe]:
+    """The recipes of recipes.toml by name."""
+    tables = tomllib.loads(_FILE.read_text(encoding="utf-8"))
+    return {name: Recipe(table.pop("documentation"), table) for name, table in tables.items()}

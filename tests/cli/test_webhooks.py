@@ -60,6 +60,8 @@ def test_list_shows_every_source_and_no_secret() -> None:
     assert sources["hubspot"].splitlines() == [
         "address         POST https://gateway.example.com/v1/webhooks/hubspot",
         "recipe          hubspot",
+        "                https://developers.hubspot.com/docs/apps/developer-platform/build-apps/"
+        "authentication/request-validation",
         "body            JSON, or a list of events",
         "signature       X-HubSpot-Signature-v3: HMAC-SHA256 in base64",
         "signed          {method}{url}{body}{timestamp}",

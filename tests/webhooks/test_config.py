@@ -1,11 +1,14 @@
 """Webhook sources from TOML, with every fault named."""
 
+import re
+
 import pytest
 
 from gateway.bodies import BodyFormat
 from gateway.errors import ConfigurationError
 from gateway.timestamps import TimestampFormat
 from gateway.webhooks.config import read_webhook_sources
+from gateway.webhooks.recipes import read_recipes
 from gateway.webhooks.signatures import Encoding, Hash, Refusal, Scheme, SignedRequest
 from gateway.webhooks.source import Answer
 from tests.support.signing import NOW, mac
@@ -249,3 +252,10 @@ def test_all_faults_of_all_sources_are_named_at_once() -> None:
 def test_without_stores_the_store_is_not_what_is_wrong() -> None:
     sources = read_webhook_sources(BY_HAND, secrets=ENVIRONMENT, stores=[], public_url=None)
     assert sources["helpdesk"].store == ""
+
+
+@pytest.mark.parametrize("recipe", read_recipes())
+def test_a_recipe_names_its_senders_documentation(recipe: str) -> None:
+    assert re.fullmatch(
+        r"https://[a-z.]+(/[A-Za-z0-9_./-]*)?", read_recipes()[recipe].documentation
+    )
