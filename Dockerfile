@@ -14,7 +14,7 @@ COPY schemas schemas
 COPY gunicorn.conf.py wsgi.py ./
 
 # The default ledger, for one machine; with Postgres nothing is kept here.
-ENV DATABASE_URL=sqlite:////data/gateway.db PORT=8000 PYTHONUNBUFFERED=1
+ENV DATABASE_URL=sqlite:////data/gateway.db HOST=0.0.0.0 PORT=8000 PYTHONUNBUFFERED=1
 VOLUME /data
 EXPOSE 8000
 USER gateway

@@ -1,10 +1,14 @@
 """How gunicorn serves the gateway; each value with its reason. Read by ``gunicorn wsgi:app``."""
 
+import errno
 import gc
+import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
+import time
 
 from gateway.errors import ConfigurationError
 from gateway.logs import configuration
@@ -19,7 +23,7 @@ except ConfigurationError as error:
 # What the web processes count, for /metrics; must be set before the application is imported.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="gateway-metrics-")
 
-bind = f"0.0.0.0:{settings.port}"
+bind = f"[{settings.host}]:{settings.port}"  # the brackets are for IPv6, and do no harm
 # Two, so that one is there while the other is replaced.
 workers = settings.web_processes
 # Nearly all time of a request is waiting for CRM Text, so threads, and many: 256 callers may wait
@@ -39,8 +43,40 @@ logconfig_dict = configuration(settings.log_level)
 control_socket_disable = True
 
 
+def on_starting(server):
+    for warning in settings.warnings:
+        logging.getLogger("gateway.settings").warning(warning)
+    if not {"GUNICORN_FD", "LISTEN_FDS"} & os.environ.keys():  # else a socket was handed over
+        for address in server.cfg.address:
+            _wait_until_free(server, *address)
+
+
+def _wait_until_free(server, host, port):
+    """gunicorn itself would say so five times over, and never which setting it comes from."""
+    ends_at = time.monotonic() + 5  # what is being replaced may need a moment to end
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    while True:
+        try:
+            socket.create_server((host, port), family=family).close()
+            return
+        except OSError as error:
+            in_use = error.errno == errno.EADDRINUSE
+            if not in_use or time.monotonic() > ends_at:
+                on_exit(server)
+                why = str(error.strerror).partition(" (")[0]
+                advice = (
+                    "Stop the program that uses it, or set PORT to another one."
+                    if in_use
+                    else "Check HOST and PORT."
+                )
+                sys.exit(f"Cannot listen on {host} port {port}: {why}. {advice}")
+        time.sleep(0.1)
+
+
 def post_worker_init(worker):  # each process may run other threads than the default
     worker.wsgi.serve_with(threads=worker.cfg.threads)
+    if worker.age == worker.cfg.workers:  # the last one; only now is everybody there to answer
+        worker.log.info("Ready: %s/docs", settings.base_url)
 
 
 def child_exit(server, worker):

@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from gateway.accounts import KEY_NAME, STORE_KEYWORD, ApiKey, Store
+from gateway.accounts import ApiKey, Store, read_api_keys, read_stores
 from gateway.errors import ConfigurationError
 from gateway.webhooks.config import read_webhook_sources
 from gateway.webhooks.source import WebhookSource
@@ -22,6 +22,8 @@ DEMO_KEY_SHA256 = hashlib.sha256(b"demo-key-for-the-sandbox").digest()
 
 # A name of labels, or an IP address; the call itself would only find out when it is made.
 _HOST = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|[0-9a-f.]*:[0-9a-f:.]*")
+
+_EVERYWHERE = "0.0.0.0"  # noqa: S104 - on Heroku only its router reaches a dyno
 
 T = TypeVar("T")
 
@@ -39,6 +41,7 @@ class Settings:
     delivery_days: float
     webhook_sources: Mapping[str, WebhookSource]
     public_url: str | None
+    host: str
     port: int
     web_processes: int
     log_level: str
@@ -48,14 +51,17 @@ class Settings:
         """Raises ConfigurationError with one line for each fault; none of them shows a secret."""
         variables = _Variables(environ)
         read = variables.read
-        variables.require("CRMTEXT_AUTH_STRINGS", "one USERNAME:PASSWORD:KEYWORD for each store")
-        variables.require("GATEWAY_API_KEYS", "'python -m gateway make-key NAME' makes one")
-        stores = read("CRMTEXT_AUTH_STRINGS", _stores, "")
+        variables.require(
+            "CRMTEXT_AUTH_STRINGS", "Set it to one USERNAME:PASSWORD:KEYWORD for each store"
+        )
+        variables.require("GATEWAY_API_KEYS", "Create a key with 'python -m gateway make-key NAME'")
+        stores = read("CRMTEXT_AUTH_STRINGS", read_stores, "")
+        on_heroku = "DYNO" in environ
         keywords = [store.keyword for store in stores]
         public_url = read("PUBLIC_URL", _public_url, "")
         settings = cls(
             stores=stores,
-            api_keys=read("GATEWAY_API_KEYS", lambda text: _api_keys(text, keywords), ""),
+            api_keys=read("GATEWAY_API_KEYS", lambda text: read_api_keys(text, keywords), ""),
             crmtext_url=read("CRMTEXT_URL", _crmtext_url, "https://restapi.crmtext.com/smapi/rest"),
             crmtext_timeout_seconds=read("CRMTEXT_TIMEOUT", _whole_number(1, 20), "6"),
             crmtext_calls_per_second=read("CRMTEXT_RATE", _calls_per_second, "30"),
@@ -67,11 +73,12 @@ class Settings:
                 "",
             ),
             public_url=public_url,
+            host=read("HOST", _host, _EVERYWHERE if on_heroku else "127.0.0.1"),
             port=read("PORT", _whole_number(1, 65535), "8000"),
             web_processes=read("WEB_CONCURRENCY", _whole_number(1, 64), "2"),
             log_level=read("LOG_LEVEL", _log_level, "info"),
         )
-        faults = variables.faults + settings._contradictions(on_heroku="DYNO" in environ)
+        faults = variables.faults + settings._contradictions(on_heroku=on_heroku)
         if faults:
             raise ConfigurationError(faults)
         return settings
@@ -79,18 +86,35 @@ class Settings:
     def store(self, keyword: str) -> Store | None:
         return next((store for store in self.stores if store.keyword == keyword), None)
 
+    @property
+    def base_url(self) -> str:
+        """Where the gateway is found: PUBLIC_URL, or else on this machine."""
+        host = {_EVERYWHERE: "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        host = f"[{host}]" if ":" in host else host
+        return self.public_url or f"http://{host}:{self.port}"
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What may be a mistake although it can be used: a line each, to be told at the start."""
+        return [
+            f"CRMTEXT_AUTH_STRINGS: the password of store {store.keyword} looks as if it contained "
+            "another entry; are quotes missing around the value where it is set, or a space?"
+            for store in self.stores
+            if store.seems_fused
+        ]
+
     def _contradictions(self, *, on_heroku: bool) -> list[str]:
         faults = []
         if on_heroku and self.database_url.get_backend_name() == "sqlite":
             faults.append(
-                "DATABASE_URL: SQLite loses every opt-out here, since a dyno's disk does not last; "
-                "add a Postgres database (heroku addons:create heroku-postgresql)"
+                "DATABASE_URL: SQLite would lose every opt-out here, because a dyno's disk is not "
+                "kept; add a Postgres database (heroku addons:create heroku-postgresql)"
             )
         demo = any(key.digest == DEMO_KEY_SHA256 for key in self.api_keys)
         if demo and not _is_loopback(urlsplit(self.crmtext_url)):
             faults.append(
-                "GATEWAY_API_KEYS: the README's demo key is public, so it is for the sandbox only; "
-                "make a key of your own with 'python -m gateway make-key NAME'"
+                "GATEWAY_API_KEYS: the README's demo key is public, so it works with the sandbox "
+                "only; create your own with 'python -m gateway make-key NAME'"
             )
         return faults
 
@@ -104,7 +128,7 @@ class _Variables:
 
     def require(self, name: str, hint: str) -> None:
         if not self._environ.get(name, "").strip():
-            self.faults.append(f"{name}: is not set; it needs {hint}")
+            self.faults.append(f"{name}: is not set. {hint}")
 
     def read(self, name: str, parse: Callable[[str], T], default: str) -> T:
         """The parsed variable; the default's value where it is unset, empty or faulty."""
@@ -118,60 +142,18 @@ class _Variables:
         text = self._environ.get(name, "").strip()
         if re.search("[\ud800-\udfff]", text):  # how Python shows other bytes
             raise ConfigurationError(["is not UTF-8"])
+        if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+            raise ConfigurationError(
+                ["has quotes around it that became part of it (docker --env-file keeps them)"]
+            )
         return text
-
-
-def _stores(text: str) -> tuple[Store, ...]:
-    stores: dict[str, Store] = {}
-    faults = []
-    for position, auth_string in enumerate(text.split(), 1):
-        username, _, rest = auth_string.partition(":")
-        password, _, keyword = rest.rpartition(":")
-        keyword = keyword.upper()
-        if not (username and password and keyword):
-            faults.append(f"entry {position} is not USERNAME:PASSWORD:KEYWORD")
-        elif not STORE_KEYWORD.fullmatch(keyword):
-            faults.append(
-                f"the keyword of entry {position} must have 4 to 19 characters of ASCII, "
-                "none of them a comma, and not only digits"
-            )
-        elif keyword in stores:
-            faults.append(f"entry {position} has the keyword of an entry before it")
-        else:
-            stores[keyword] = Store(keyword, auth_string)
-    if faults:
-        raise ConfigurationError(faults)
-    return tuple(stores.values())
-
-
-def _api_keys(text: str, keywords: Sequence[str]) -> tuple[ApiKey, ...]:
-    keys: dict[bytes, ApiKey] = {}
-    faults = []
-    for position, entry in enumerate(text.split(), 1):
-        name, digest, *bound = entry.split(":")[:4] if entry.count(":") in (1, 2) else ("", "")
-        stores = frozenset(bound[0].upper().split(",")) if bound else None
-        if not KEY_NAME.fullmatch(name) or not re.fullmatch(r"[0-9A-Fa-f]{64}", digest):
-            faults.append(
-                f"entry {position} is not NAME:SHA256HEX or NAME:SHA256HEX:STORE,STORE, with a "
-                "name of letters, digits and . _ - and the 64 hex digits of the key's SHA-256"
-            )
-        elif stores is not None and keywords and not stores <= set(keywords):
-            faults.append(f"entry {position} names a store that CRMTEXT_AUTH_STRINGS does not have")
-        elif bytes.fromhex(digest) in keys:
-            faults.append(f"entry {position} has the same key as an entry before it")
-        else:
-            key = ApiKey(name, bytes.fromhex(digest), stores)
-            keys[key.digest] = key
-    if faults:
-        raise ConfigurationError(faults)
-    return tuple(keys.values())
 
 
 def _crmtext_url(text: str) -> str:
     url = _http_url(text)
     if url.scheme != "https" and not _is_loopback(url):
         raise ConfigurationError(
-            ["must be https, since it carries passwords; http is for loopback"]
+            ["must be https, because passwords are sent there; http only for loopback addresses"]
         )
     return text
 
@@ -187,18 +169,28 @@ def _public_url(text: str) -> str | None:
 def _http_url(text: str) -> SplitResult:
     try:
         url = urlsplit(text)
-        sound = url.port != 0  # reading the port is what checks it
+        is_valid = url.port != 0  # reading the port is what checks it
     except ValueError:
-        sound = False
-    if not sound or url.scheme not in ("http", "https") or not url.hostname or url.fragment:
+        is_valid = False
+    if not is_valid or url.scheme not in ("http", "https") or not url.hostname or url.fragment:
         raise ConfigurationError(["must be an address like https://host/path"])
     if not re.fullmatch(r"[!-~]+", text):
         raise ConfigurationError(["must be ASCII without spaces"])
     if "@" in url.netloc:
-        raise ConfigurationError(["must not carry a user name or password"])
+        raise ConfigurationError(["must not contain a user name or password"])
     if not _HOST.fullmatch(url.hostname):
-        raise ConfigurationError(["must have a sound host name"])
+        raise ConfigurationError(["must have a valid host name"])
     return url
+
+
+def _host(text: str) -> str:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        if ":" in text or not _HOST.fullmatch(text.lower()):
+            what = "must be an IP address or a host name, without a port"
+            raise ConfigurationError([what]) from None
+    return text
 
 
 def _is_loopback(url: SplitResult) -> bool:
@@ -216,13 +208,18 @@ def _database_url(text: str) -> URL:
         raise ConfigurationError(["must be like sqlite:///file.db or postgres://…"]) from None
     if url.drivername == "sqlite":
         if url.query:
-            raise ConfigurationError(["must not have options behind the file's name"])
+            raise ConfigurationError(["must not have options after the file name"])
         if url.database in (None, "", ":memory:") or str(url.database).startswith("file:"):
-            raise ConfigurationError(["must name a file: all processes share the ledger"])
+            raise ConfigurationError(["must name a file, because all processes share it"])
         return url
-    if url.drivername in ("postgres", "postgresql", "postgresql+psycopg"):
-        return url.set(drivername="postgresql+psycopg")
-    raise ConfigurationError(["must begin with sqlite:///, postgres:// or postgresql://"])
+    if url.drivername not in ("postgres", "postgresql", "postgresql+psycopg"):
+        raise ConfigurationError(["must begin with sqlite:///, postgres:// or postgresql://"])
+    if "@" in (url.database or "") or not _HOST.fullmatch((url.host or "localhost").lower()):
+        # Never show the host: part of the password got there.
+        raise ConfigurationError(
+            ["must have a valid host name; in the password write @ as %40, / as %2F and % as %25"]
+        )
+    return url.set(drivername="postgresql+psycopg")
 
 
 def _webhook_sources(
@@ -251,13 +248,13 @@ def _whole_number(least: int, most: int) -> Callable[[str], int]:
 def _calls_per_second(text: str) -> float:
     if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text):
         return float(text)
-    raise ConfigurationError(["must be a number of calls a second, or 0 for no limit"])
+    raise ConfigurationError(["must be a number of calls per second, or 0 for no limit"])
 
 
 def _days(text: str) -> float:
     if re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", text) and float(text) > 0:
         return float(text)
-    raise ConfigurationError(["must be a number of days above 0"])
+    raise ConfigurationError(["must be a number of days greater than 0"])
 
 
 def _log_level(text: str) -> str:

@@ -4,14 +4,17 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from sqlalchemy import String
 
-from gateway.accounts import ApiKey, Store
+from gateway.accounts import ApiKey, Right, Store
 from gateway.errors import ConfigurationError
+from gateway.ledger.tables import opt_outs
 from gateway.settings import Settings
 from tests.support.factories import make_environment, make_settings, sha256
 
 A = sha256("a")
 B = sha256("b")
+C = sha256("c")
 SECRET = "hunter2-hunter2"
 DEMO = f"demo:{sha256('demo-key-for-the-sandbox')}"
 
@@ -31,10 +34,15 @@ def test_a_complete_environment_is_read(tmp_path: Path) -> None:
         CRMTEXT_URL="https://crm.example.com/api",
         CRMTEXT_TIMEOUT="20",
         CRMTEXT_RATE="2.5",
-        GATEWAY_API_KEYS=f"billing:{A} billing:{B.upper()}:pizza,BURGER",
+        GATEWAY_API_KEYS=f"""
+            billing:{A}
+            billing:{B.upper()}:pizza,BURGER:desk,opt-in
+            desk:{C}:*:desk
+        """,
         DATABASE_URL=f"sqlite:///{tmp_path}/gateway.db",
         DELIVERY_DAYS="0.5",
         PUBLIC_URL="https://gateway.example.com/",
+        HOST="::1",
         PORT="5000",
         WEB_CONCURRENCY="3",
         LOG_LEVEL="WARNING",
@@ -47,7 +55,8 @@ def test_a_complete_environment_is_read(tmp_path: Path) -> None:
         ),
         "api_keys": (
             ApiKey("billing", bytes.fromhex(A), None),
-            ApiKey("billing", bytes.fromhex(B), frozenset({"PIZZA", "BURGER"})),
+            ApiKey("billing", bytes.fromhex(B), frozenset({"PIZZA", "BURGER"}), frozenset(Right)),
+            ApiKey("desk", bytes.fromhex(C), None, frozenset({Right.DESK})),
         ),
         "crmtext_url": "https://crm.example.com/api",
         "crmtext_timeout_seconds": 20,
@@ -56,6 +65,7 @@ def test_a_complete_environment_is_read(tmp_path: Path) -> None:
         "delivery_days": 0.5,
         "webhook_sources": {},
         "public_url": "https://gateway.example.com",
+        "host": "::1",
         "port": 5000,
         "web_processes": 3,
         "log_level": "warning",
@@ -78,6 +88,7 @@ def test_only_stores_and_keys_are_needed() -> None:
         "delivery_days": 10.0,
         "webhook_sources": {},
         "public_url": None,
+        "host": "127.0.0.1",
         "port": 8000,
         "web_processes": 2,
         "log_level": "info",
@@ -93,6 +104,7 @@ DEFAULTS = {
     "DELIVERY_DAYS": "10",
     "WEBHOOK_SOURCES": "",
     "PUBLIC_URL": "",
+    "HOST": "127.0.0.1",
     "PORT": "8000",
     "WEB_CONCURRENCY": "2",
     "LOG_LEVEL": "info",
@@ -113,23 +125,29 @@ ADDRESS = "must be an address like https://host/path"
 WHOLE_SECONDS = "must be a whole number from 1 to 20"
 STORE = "is not USERNAME:PASSWORD:KEYWORD"
 KEYWORD = (
-    "the keyword of entry 1 must have 4 to 19 characters of ASCII, none of them a comma, "
-    "and not only digits"
+    "the keyword of entry 1 must be 4 to 19 ASCII characters, not only digits, and without a comma"
 )
 KEY = (
-    "is not NAME:SHA256HEX or NAME:SHA256HEX:STORE,STORE, with a name of letters, digits and "
-    ". _ - and the 64 hex digits of the key's SHA-256"
+    "is not NAME:SHA256HEX[:STORES[:RIGHTS]] with a NAME of up to 64 letters, digits and . _ - "
+    "and the 64 hex digits of the key's SHA-256"
 )
-UNKNOWN_STORE = "entry 1 names a store that CRMTEXT_AUTH_STRINGS does not have"
+UNKNOWN_STORE = "entry 1 (billing) names the store TACOS, which CRMTEXT_AUTH_STRINGS does not have"
+NO_STORE = "entry 1 (billing) names a store, which CRMTEXT_AUTH_STRINGS does not have"
+UNKNOWN_RIGHT = "entry 1 (billing) has an unknown right; the rights are opt-in, desk"
+QUOTES = "has quotes around it that became part of it (docker --env-file keeps them)"
 LEVEL = "must be debug, info, warning, error or critical"
-RATE = "must be a number of calls a second, or 0 for no limit"
+RATE = "must be a number of calls per second, or 0 for no limit"
 DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "fault"),
     [
-        ("CRMTEXT_AUTH_STRINGS", "", "is not set; it needs one USERNAME:PASSWORD:KEYWORD for each"),
+        (
+            "CRMTEXT_AUTH_STRINGS",
+            "",
+            "is not set. Set it to one USERNAME:PASSWORD:KEYWORD for each",
+        ),
         ("CRMTEXT_AUTH_STRINGS", "hunter2", f"entry 1 {STORE}"),
         ("CRMTEXT_AUTH_STRINGS", "user:hunter2", f"entry 1 {STORE}"),
         ("CRMTEXT_AUTH_STRINGS", "user:hunter2:PIZZA :hunter2:PIZZAS", f"entry 2 {STORE}"),
@@ -143,9 +161,9 @@ DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
         (
             "CRMTEXT_AUTH_STRINGS",
             "user:hunter2:PIZZA other:hunter2:pizza",
-            "entry 2 has the keyword of an entry before it",
+            "entry 2 has the keyword PIZZA, like an earlier one",
         ),
-        ("GATEWAY_API_KEYS", "", "is not set; it needs 'python -m gateway make-key NAME'"),
+        ("GATEWAY_API_KEYS", "", "is not set. Create a key with 'python -m gateway make-key NAME'"),
         ("GATEWAY_API_KEYS", "hunter2", f"entry 1 {KEY}"),
         ("GATEWAY_API_KEYS", "billing:hunter2", f"entry 1 {KEY}"),
         ("GATEWAY_API_KEYS", f"billing:{A} :{B}", f"entry 2 {KEY}"),
@@ -154,14 +172,19 @@ DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
         ("GATEWAY_API_KEYS", f"bìlling:{A}", f"entry 1 {KEY}"),
         ("GATEWAY_API_KEYS", f"billing:{A}0", f"entry 1 {KEY}"),
         ("GATEWAY_API_KEYS", f"billing:{A[1:]}g", f"entry 1 {KEY}"),
-        ("GATEWAY_API_KEYS", f"billing:{A}:PIZZA:BURGER", f"entry 1 {KEY}"),
         ("GATEWAY_API_KEYS", f"billing:{A}:TACOS", UNKNOWN_STORE),
-        ("GATEWAY_API_KEYS", f"billing:{A}:", UNKNOWN_STORE),
-        ("GATEWAY_API_KEYS", f"billing:{A}:PIZZA,", UNKNOWN_STORE),
+        ("GATEWAY_API_KEYS", f"billing:{A}:PIZZA,", NO_STORE),
+        ("GATEWAY_API_KEYS", f"billing:{A}:hunter2-hunter2-hunter2", NO_STORE),
+        ("GATEWAY_API_KEYS", f"billing:{A}:", f"entry 1 {KEY}"),
+        ("GATEWAY_API_KEYS", f"billing:{A}:*:", f"entry 1 {KEY}"),
+        ("GATEWAY_API_KEYS", f"billing:{A}::desk", f"entry 1 {KEY}"),
+        ("GATEWAY_API_KEYS", f"billing:{A}:*:desk:x", f"entry 1 {KEY}"),
+        ("GATEWAY_API_KEYS", f"billing:{A}:PIZZA:BURGER", UNKNOWN_RIGHT),
+        ("GATEWAY_API_KEYS", f"billing:{A}:*:desk,", UNKNOWN_RIGHT),
         (
             "GATEWAY_API_KEYS",
             f"billing:{A} other:{A.upper()}",
-            "entry 2 has the same key as an entry before it",
+            "entry 2 (other) has the same key as an earlier one",
         ),
         ("CRMTEXT_URL", "hunter2", ADDRESS),
         ("CRMTEXT_URL", "ftp://crm.example.com", ADDRESS),
@@ -171,7 +194,7 @@ DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
         ("CRMTEXT_URL", "https://host:65536/", ADDRESS),
         ("CRMTEXT_URL", "https://host/#top", ADDRESS),
         *(
-            ("CRMTEXT_URL", f"https://{host}/", "must have a sound host name")
+            ("CRMTEXT_URL", f"https://{host}/", "must have a valid host name")
             for host in ["...", "*.example.com", "crm..example.com", "a%00b", f"{'a' * 64}.com"]
         ),
         ("CRMTEXT_URL", "https://crm example.com/", "must be ASCII without spaces"),
@@ -179,10 +202,10 @@ DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
         (
             "CRMTEXT_URL",
             "https://user:hunter2@crm.example.com/",
-            "must not carry a user name or password",
+            "must not contain a user name or password",
         ),
         *(
-            ("CRMTEXT_URL", url, "must be https, since it carries passwords; http is for loopback")
+            ("CRMTEXT_URL", url, "must be https, because passwords are sent there")
             for url in (
                 "http://crm.example.com/",
                 "http://localhost.example.com/",
@@ -209,16 +232,20 @@ DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
         (
             "DATABASE_URL",
             "sqlite:////x.db?timeout=abc",
-            "must not have options behind the file's name",
+            "must not have options after the file name",
         ),
         ("DATABASE_URL", "sqlite:////\udcff.db", "is not UTF-8"),
         ("CRMTEXT_AUTH_STRINGS", "user:hunter2\udcff:PIZZA", "is not UTF-8"),
+        *(
+            ("DATABASE_URL", f"postgres://u:{rest}", "must have a valid host name; in the password")
+            for rest in ["p@hunter2@host/d", "p@hunter2/x@host/d", "p@hunter2 @host/d"]
+        ),
         ("DATABASE_URL", "mysql://u:hunter2@h/d", DATABASE),
         ("DATABASE_URL", "postgresql+psycopg2://u:hunter2@h/d", DATABASE),
-        ("DATABASE_URL", "sqlite://", "must name a file: all processes share the ledger"),
-        ("DATABASE_URL", "sqlite:///:memory:", "must name a file: all processes share the ledger"),
+        ("DATABASE_URL", "sqlite://", "must name a file, because all processes share it"),
+        ("DATABASE_URL", "sqlite:///:memory:", "must name a file, because all processes share it"),
         *(
-            ("DELIVERY_DAYS", text, "must be a number of days above 0")
+            ("DELIVERY_DAYS", text, "must be a number of days greater than 0")
             for text in ["0", "0.0", "-1", "ten", "10000000", "inf"]
         ),
         ("WEBHOOK_SOURCES", "/nowhere/hooks.toml", "the file cannot be read (FileNotFoundError)"),
@@ -228,7 +255,11 @@ DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
         (
             "PUBLIC_URL",
             "https://u:hunter2@gateway.example.com",
-            "must not carry a user name or password",
+            "must not contain a user name or password",
+        ),
+        *(
+            ("HOST", text, "must be an IP address or a host name, without a port")
+            for text in ["http://127.0.0.1", "127.0.0.1:8000", "a b", "*", "hunter2/x"]
         ),
         *(
             ("PORT", text, "must be a whole number from 1 to 65535")
@@ -240,6 +271,11 @@ DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
         ),
         ("LOG_LEVEL", "verbose", LEVEL),
         ("LOG_LEVEL", "10", LEVEL),
+        *(
+            (name, f"{quote}hunter2{quote}", QUOTES)
+            for name in ["CRMTEXT_AUTH_STRINGS", "GATEWAY_API_KEYS", "DATABASE_URL", "PORT"]
+            for quote in "\"'"
+        ),
     ],
 )
 def test_a_fault_is_one_line_that_names_the_variable_and_no_secret(
@@ -294,7 +330,7 @@ def test_nothing_set_at_all_names_what_is_needed() -> None:
     with pytest.raises(ConfigurationError) as refusal:
         Settings.from_env({})
 
-    assert [line.partition(";")[0] for line in refusal.value.faults] == [
+    assert [line.partition(".")[0] for line in refusal.value.faults] == [
         "CRMTEXT_AUTH_STRINGS: is not set",
         "GATEWAY_API_KEYS: is not set",
     ]
@@ -371,17 +407,90 @@ def test_the_demo_key_works_with_a_crm_text_on_this_machine_only() -> None:
 
     assert local == ()
     assert real == (
-        "GATEWAY_API_KEYS: the README's demo key is public, so it is for the sandbox only; "
-        "make a key of your own with 'python -m gateway make-key NAME'",
+        "GATEWAY_API_KEYS: the README's demo key is public, so it works with the sandbox only; "
+        "create your own with 'python -m gateway make-key NAME'",
     )
 
 
-def test_sqlite_is_refused_where_the_disk_does_not_last() -> None:
+def test_sqlite_is_refused_where_the_disk_is_not_kept() -> None:
     assert faults(DYNO="web.1", DATABASE_URL="postgres://host/db") == ()
     assert faults(DYNO="web.1") == (
-        "DATABASE_URL: SQLite loses every opt-out here, since a dyno's disk does not last; "
+        "DATABASE_URL: SQLite would lose every opt-out here, because a dyno's disk is not kept; "
         "add a Postgres database (heroku addons:create heroku-postgresql)",
     )
+
+
+def test_a_dyno_listens_on_all_addresses() -> None:
+    url = "postgres://host/db"
+
+    assert make_settings(DYNO="web.1", DATABASE_URL=url).host == "0.0.0.0"
+    assert make_settings(DYNO="web.1", DATABASE_URL=url, HOST="10.0.0.1").host == "10.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({}, "http://127.0.0.1:8000"),
+        ({"HOST": "0.0.0.0", "PORT": "5000"}, "http://127.0.0.1:5000"),
+        ({"HOST": "::"}, "http://[::1]:8000"),
+        ({"HOST": "gateway.local"}, "http://gateway.local:8000"),
+        ({"PUBLIC_URL": "https://gateway.example.com/"}, "https://gateway.example.com"),
+    ],
+)
+def test_the_gateway_knows_where_it_is_found(changes: dict[str, str], url: str) -> None:
+    assert make_settings(**changes).base_url == url
+
+
+@pytest.mark.parametrize(
+    ("auth_strings", "fused"),
+    [
+        ("a:b:PIZZAc:d:TACO", ["TACO"]),
+        ("a:b:PIZZA,c:d:TACO", ["TACO"]),
+        ("a:b:PIZZAc:d:e:TACOSf:g:SUSHI h:i:BURGER", ["SUSHI"]),
+        ("a:b:PIZZA c:d:TACO", []),
+        ("a:b:c:d:e:f:PIZZA", []),
+        ("a:long-password:long-password:PIZZA", []),
+    ],
+)
+def test_a_password_that_looks_like_two_entries_is_pointed_out(
+    auth_strings: str, fused: list[str]
+) -> None:
+    settings = make_settings(CRMTEXT_AUTH_STRINGS=auth_strings, GATEWAY_API_KEYS=f"billing:{A}")
+
+    start = "CRMTEXT_AUTH_STRINGS: the password of store "
+    assert [warning.removeprefix(start).split()[0] for warning in settings.warnings] == fused
+    assert "b:PIZZA" not in str(settings.warnings)
+
+
+@pytest.mark.parametrize(
+    ("key", "entry"),
+    [
+        (ApiKey("a", bytes.fromhex(A), None), f"a:{A}"),
+        (ApiKey("a", bytes.fromhex(A), frozenset({"PIZZA", "BURGER"})), f"a:{A}:BURGER,PIZZA"),
+        (ApiKey("a", bytes.fromhex(A), None, frozenset(Right)), f"a:{A}:*:desk,opt-in"),
+        (
+            ApiKey("a", bytes.fromhex(A), frozenset({"PIZZA"}), frozenset({Right.DESK})),
+            f"a:{A}:PIZZA:desk",
+        ),
+    ],
+)
+def test_a_key_is_read_from_its_own_entry(key: ApiKey, entry: str) -> None:
+    assert key.entry == entry
+    assert make_settings(GATEWAY_API_KEYS=entry).api_keys == (key,)
+
+
+def test_names_that_end_in_a_column_fit_it() -> None:
+    column = opt_outs.c.source.type
+    assert isinstance(column, String)
+    length = column.length or 0
+    source = '[{}]\nrecipe = "shopify"\nsecret_env = "SHOP_SECRET"'
+
+    assert faults(GATEWAY_API_KEYS=f"{'x' * 64}:{A}") == ()
+    assert len("api:" + "x" * 64) <= length
+    assert faults(WEBHOOK_SOURCES=source.format("x" * 92), SHOP_SECRET=SECRET) == ()
+    assert len("webhook:" + "x" * 92) <= length
+    (fault,) = faults(WEBHOOK_SOURCES=source.format("x" * 93), SHOP_SECRET=SECRET)
+    assert "92" in fault
 
 
 def test_a_store_is_found_by_its_keyword() -> None:

@@ -11,7 +11,8 @@ from gateway.webhooks.recipes import read_recipes
 from gateway.webhooks.source import WebhookSource
 from gateway.webhooks.tables import SourceTable, Table, shown
 
-_SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+# "webhook:NAME" has to fit the ledger's column for sources.
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,92}")
 # For a recipe that does not exist: what else is wrong is said at the same time, and no more.
 _UNKNOWN_RECIPE: Table = {
     "opt_out": "@",
@@ -39,7 +40,7 @@ def read_webhook_sources(
             faults.append(f"{shown(name)}: is no table; each source is one, [{shown(name)}]")
             continue
         if not _SOURCE_NAME.fullmatch(name):
-            faults.append(f"[{shown(name)}]: a name has only letters, digits, - and _ of ASCII")
+            faults.append(f"[{shown(name)}]: a name is up to 92 ASCII letters, digits, - and _")
         schema = SourceTable(name, secrets, stores, public_url)
         try:
             sources[name] = schema.load(_with_recipe(table))

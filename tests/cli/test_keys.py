@@ -3,12 +3,13 @@
 import hashlib
 import re
 
+from gateway.accounts import Right
 from tests.support.commands import gateway
 from tests.support.factories import make_settings, run
 
 
 def test_a_made_key_opens_the_gateway() -> None:
-    made = gateway("make-key", "cart", "--store", "pizza", "--store", "BURGER", "--store", "pizza")
+    made = gateway("make-key", "cart", "--store", "pizza", "--store", "BURGER", "--right", "desk")
     assert (made.returncode, made.stderr) == (0, "")
     key = re.search(r"^key +(\S+)$", made.stdout, re.M)
     entry = re.search(r"^entry +(\S+)$", made.stdout, re.M)
@@ -16,10 +17,11 @@ def test_a_made_key_opens_the_gateway() -> None:
     assert entry
     assert len(key[1]) >= 43  # 32 bytes in base64
     digest = hashlib.sha256(key[1].encode()).hexdigest()
-    assert entry[1] == f"cart:{digest}:PIZZA,BURGER"
+    assert entry[1] == f"cart:{digest}:BURGER,PIZZA:desk"
     [known] = make_settings(GATEWAY_API_KEYS=entry[1]).api_keys
     assert (known.name, known.digest.hex()) == ("cart", digest)
     assert known.stores == frozenset({"PIZZA", "BURGER"})
+    assert known.rights == frozenset({Right.DESK})
 
 
 def test_a_key_is_made_without_an_environment_and_never_the_same() -> None:

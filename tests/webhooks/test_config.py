@@ -217,9 +217,9 @@ def test_a_tolerance_is_a_positive_number(tolerance: str) -> None:
         ("a = 1\na = 2", "is not TOML: "),
         ("a = " + "[" * 100_000, "is not TOML: "),
         ("recipe = 'shopify'", "recipe: is no table; each source is one, [recipe]"),
-        (BY_HAND.replace("[helpdesk]", "['a b']"), '["a b"]: a name has only letters, digits'),
-        (BY_HAND.replace("[helpdesk]", '["é"]'), '["\\u00e9"]: a name has only letters, digits'),
-        (BY_HAND.replace("[helpdesk]", '[""]'), '[""]: a name has only letters, digits'),
+        (BY_HAND.replace("[helpdesk]", "['a b']"), '["a b"]: a name is up to 92 ASCII letters, digits'),
+        (BY_HAND.replace("[helpdesk]", '["é"]'), '["\\u00e9"]: a name is up to 92 ASCII letters, digits'),
+        (BY_HAND.replace("[helpdesk]", '[""]'), '[""]: a name is up to 92 ASCII letters, digits'),
     ],
 )
 def test_a_text_that_is_no_table_of_sources_is_refused(text: str, fault: str) -> None:
