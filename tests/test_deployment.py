@@ -3,20 +3,20 @@
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from configparser import ConfigParser
 from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 import yaml
-from flask.testing import FlaskClient
-from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import ConfigurationError
 from gateway.settings import Settings
 from gateway.webhooks.recipes import read_recipes
 from tests.support.commands import Printed, gateway_here
-from tests.support.factories import BEARER, NUMBER, ROOT, make_environment
+from tests.support.documents import anchors, text_of
+from tests.support.factories import ROOT, make_environment
 from tests.support.signing import SECRET, SENDERS, Delivery
 
 API_SETTINGS = {
@@ -24,10 +24,6 @@ API_SETTINGS = {
     *["GATEWAY_API_KEYS", "DATABASE_URL", "DELIVERY_DAYS", "WEBHOOK_SOURCES", "PUBLIC_URL"],
     *["HOST", "PORT", "WEB_CONCURRENCY", "LOG_LEVEL"],
 }
-
-
-def text_of(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
 
 
 class Asked(dict[str, str]):
@@ -119,6 +115,58 @@ def test_the_local_procfile_serves_the_same_and_does_not_release() -> None:
     assert "release" not in local
 
 
+def unit(name: str) -> Mapping[str, str]:
+    """The settings of a systemd unit's second section."""
+    read = ConfigParser(interpolation=None)
+    read.optionxform = str  # type: ignore[assignment, method-assign]  # names keep their case
+    read.read_string(text_of(f"docs/server/{name}"))
+    return read[read.sections()[1]]
+
+
+def test_a_plain_server_runs_the_same_processes() -> None:
+    web, worker = unit("crmtext-gateway-web.service"), unit("crmtext-gateway-worker.service")
+    commands = {
+        "web": web["ExecStart"],
+        "release": web["ExecStartPre"],
+        "worker": worker["ExecStart"],
+    }
+    home = "/opt/crmtext-gateway/.venv/bin/"
+    assert {
+        name: shlex.split(command.removeprefix(home)) for name, command in commands.items()
+    } == commands_of("Procfile")
+
+
+def test_both_services_of_a_plain_server_have_the_same_settings_and_rights() -> None:
+    both = [unit("crmtext-gateway-web.service"), unit("crmtext-gateway-worker.service")]
+    for name in ("User", "WorkingDirectory", "EnvironmentFile", "StateDirectory", "ProtectSystem"):
+        assert both[0][name] == both[1][name]
+
+
+def test_the_front_of_a_plain_server_is_known_as_a_proxy_and_keeps_slow_clients_away() -> None:
+    front = text_of("docs/server/nginx.conf")
+    port = unit("crmtext-gateway-web.socket")["ListenStream"]
+    assert f"proxy_pass http://{port};" in front
+    assert "proxy_set_header X-Forwarded-For $remote_addr;" in front
+    assert "proxy_request_buffering" not in front
+
+
+def test_compose_runs_the_same_processes_on_the_image() -> None:
+    services = yaml.safe_load(text_of("compose.yaml"))["services"]
+    [web] = [
+        json.loads(line[4:]) for line in text_of("Dockerfile").splitlines() if line[:4] == "CMD "
+    ]
+    assert {
+        name: services[name].get("command", web) for name in ("web", "worker", "release")
+    } == commands_of("Procfile")
+    assert {services[name]["env_file"] for name in ("web", "worker", "release")} == {"gateway.env"}
+    assert [service for service in services if "ports" in services[service]] == ["web"]
+    assert services["web"]["ports"] == ["127.0.0.1:8000:8000"]
+
+
+def test_nobody_commits_the_settings_of_a_container() -> None:
+    assert {".env", "gateway.env"} <= set(text_of(".gitignore").splitlines())
+
+
 def test_the_container_holds_what_runs_and_not_as_root() -> None:
     lines = text_of("Dockerfile").replace("\\\n", "").splitlines()
     sources = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
@@ -139,72 +187,6 @@ def test_all_that_the_code_reads_at_run_time_is_in_the_container() -> None:
     needed = ["gateway/webhooks/recipes.toml", "gateway/ledger/migrations/versions/0001_ledger.py"]
     assert all((ROOT / name).is_file() for name in needed)
     assert not any(fnmatch(name, pattern) for name in needed for pattern in ignored)
-
-
-# --- alerts
-
-
-def alert_rules() -> list[dict[str, str]]:
-    [group] = yaml.safe_load(text_of("docs/alerts.yml"))["groups"]
-    rules: list[dict[str, str]] = group["rules"]
-    return rules
-
-
-def selectors(expression: str) -> Iterator[tuple[str, set[str]]]:
-    """The metrics of a PromQL expression, each with the labels that it is narrowed by."""
-    unquoted = re.sub('"[^"]*"', '""', expression)
-    for name, labels in re.findall(r"\b(optouts|[a-z]+_[a-z_]+)\b(?!\()(?:{(.*?)})?", unquoted):
-        yield name, set(re.findall(r"(\w+)=", labels))
-
-
-@pytest.fixture
-def scrape(client: FlaskClient) -> Mapping[str, set[str]]:
-    """Every metric with its labels, after something of each kind has happened."""
-    client.post("/v1/opt-outs", headers=BEARER, json={"phone_number": NUMBER})
-    client.post("/v1/opt-outs", headers=BEARER, json={"phone_number": "9995550404"})
-    client.post("/v1/webhooks/shop", json={})
-    found: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(client.get("/metrics").text):
-        for sample in family.samples:
-            found.setdefault(sample.name, set()).update(sample.labels)
-    return found
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """With a webhook source, so that its refusals are counted."""
-    environment = make_environment(
-        CRMTEXT_URL=settings.crmtext_url,
-        CRMTEXT_RATE="1000",
-        DATABASE_URL=settings.database_url.render_as_string(),
-        WEBHOOK_SOURCES="[shop]\nrecipe = 'shopify'\nsecret_env = 'HOOK_SECRET'",
-        HOOK_SECRET=SECRET,
-    )
-    return Settings.from_env(environment)
-
-
-def test_the_alerts_speak_of_metrics_that_exist(scrape: Mapping[str, set[str]]) -> None:
-    for rule in alert_rules():
-        found = list(selectors(rule["expr"]))
-        assert found, rule["alert"]
-        for name, labels in found:
-            assert name in scrape, rule["alert"]
-            assert labels <= scrape[name], rule["alert"]
-        grouped = re.findall(r"by \(([^)]*)\)", rule["expr"])
-        by = {label.strip() for labels in grouped for label in labels.split(",")} - {"instance"}
-        assert by <= set().union(*(scrape[name] for name, _ in found)), rule["alert"]
-
-
-def test_the_first_alerts_are_of_what_waits_and_of_the_worker() -> None:
-    first, second = alert_rules()[:2]
-    assert "optout_oldest_pending_seconds" in first["expr"]
-    assert "optout_worker_last_seen_timestamp_seconds" in second["expr"]
-
-
-def test_what_to_do_about_every_alert_is_written_down() -> None:
-    guide = text_of("docs/deploying.md")
-    for rule in alert_rules():
-        assert f"\n**{rule['alert']}.**" in guide
 
 
 # --- documents
@@ -245,5 +227,8 @@ def test_the_guides_check_prints_what_it_shows(
 
 @pytest.mark.parametrize("document", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]))
 def test_links_lead_somewhere(document: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
-        assert (document.parent / target).exists(), target
+    links = re.findall(r"\]\(([^):#]*)(?:#([^)]+))?\)", document.read_text(encoding="utf-8"))
+    for name, anchor in links:
+        target = document.parent / name if name else document
+        assert target.exists(), name
+        assert not anchor or anchor in anchors(target), anchor

@@ -139,6 +139,13 @@ class LedgerCollector(Collector):
         for (status, code), count in summary.errors.items():
             errors.add_metric([status, code], count)
         yield errors
+        # Not only a line of the above: 0 has to be there for the first one to be an increase.
+        unusable = ErrorCode.INVALID_PHONE_NUMBER
+        yield CounterMetricFamily(
+            "optout_unusable_numbers",
+            "Opt-outs that a webhook reported without a usable phone number.",
+            value=sum(n for (_, code), n in summary.errors.items() if code == unusable),
+        )
         attempts = CounterMetricFamily(
             "optout_attempts", "Calls to CRM Text on record.", labels=["outcome"]
         )

@@ -164,11 +164,13 @@ def test_the_ledgers_state_is_read_at_each_scrape(client: FlaskClient, settings:
     before = samples(client.get("/metrics").text)
     assert before["ledger_up"] == 1
     assert before["optout_pending"] == 0
+    assert before["optout_unusable_numbers_total"] == 0
     assert before["optout_oldest_pending_seconds"] == 0
     assert before["optout_worker_last_seen_timestamp_seconds"] == 0
     client.post("/v1/opt-outs", headers=BEARER, json={"phone_number": NUMBER})
     client.post("/v1/opt-outs", headers=BEARER, json={"phone_number": "9995550404"})
     ledger.accept([(make_opt_out_request(source="webhook:shop"), None)])
+    ledger.accept([(make_opt_out_request("not a number", source="webhook:shop"), None)])
     change_ledger(
         settings,
         "UPDATE opt_outs SET created_at = datetime('now', '-90 seconds') WHERE status = 'pending'",
@@ -182,6 +184,7 @@ def test_the_ledgers_state_is_read_at_each_scrape(client: FlaskClient, settings:
     assert after['optout_attempts_total{outcome="opted_out"}'] == 1
     assert after['optout_attempts_total{outcome="customer_not_found"}'] == 1
     assert after["optout_pending"] == 1
+    assert after["optout_unusable_numbers_total"] == 1
     assert 89 <= after["optout_oldest_pending_seconds"] <= 100
     assert after["optout_worker_last_seen_timestamp_seconds"] > 1.7e9
 
