@@ -1,7 +1,8 @@
 """Every error the gateway reports: one enum of codes, one table that says what each one means.
 
-A code is added by adding a member to ``ErrorCode`` and a row to ``ERRORS``; a test refuses one
-without the other. ``GatewayError`` carries a code to the edge, where it becomes a problem body.
+To add a code, add a member to ``ErrorCode``, a row to ``ERRORS`` and a text to web/problems.toml;
+tests refuse one without the others. ``GatewayError`` carries a code to the edge, where it becomes a
+problem body.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,15 +41,14 @@ class ErrorCode(StrEnum):
 
 @dataclass(frozen=True)
 class ErrorKind:
-    """What a code means: its HTTP status, when to repeat the request, and words for people.
+    """What a code means in HTTP: its status, when to repeat the request, and a title.
 
-    ``retry_after`` is in seconds, and None where repeating the same request cannot succeed.
+    ``retry_after`` is in seconds, or None if repeating the same request cannot succeed.
     """
 
     status: int
     retry_after: int | None
     title: str
-    explanation: str
 
     @property
     def retryable(self) -> bool:
@@ -56,177 +56,36 @@ class ErrorKind:
 
 
 ERRORS: Mapping[ErrorCode, ErrorKind] = {
-    ErrorCode.INVALID_JSON: ErrorKind(
-        400,
-        None,
-        "The body is not readable JSON",
-        "The body has to be one JSON object in UTF-8, without a byte order mark, without the same "
-        "key twice, without NaN or Infinity, and neither nested nor as long in its numbers as no "
-        "honest request is. Mend the program that wrote it; the same body is refused again.",
-    ),
-    ErrorCode.INVALID_REQUEST: ErrorKind(
-        400,
-        None,
-        "The request is malformed",
-        "A header, a cursor or another part of the request beside its fields cannot be understood. "
-        "The detail names it.",
-    ),
-    ErrorCode.UNAUTHORIZED: ErrorKind(
-        401,
-        None,
-        "The caller is not known",
-        "Requests under /v1 need 'Authorization: Bearer KEY' with a key that the operator has "
-        "issued. A webhook needs its source's signature, made with the shared secret over the "
-        "bytes as sent, and a timestamp within tolerance where the source signs one.",
-    ),
-    ErrorCode.FORBIDDEN: ErrorKind(
-        403,
-        None,
-        "The key may not act on this store",
-        "The API key is bound to other stores. Name one of its own, or ask the gateway's operator "
-        "for a key that covers the store.",
-    ),
-    ErrorCode.NOT_FOUND: ErrorKind(
-        404,
-        None,
-        "There is nothing at this address",
-        "The address is unknown, or names something that does not exist or that the API key may "
-        "not see. /openapi.json lists all addresses.",
-    ),
-    ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(
-        405,
-        None,
-        "The address does not take this method",
-        "The address exists, but not for this HTTP method. The Allow header lists those it takes.",
-    ),
-    ErrorCode.PAYLOAD_TOO_LARGE: ErrorKind(
-        413,
-        None,
-        "The body is too large",
-        "A JSON request may have 64 KiB, a webhook delivery 1 MiB. The body was not read.",
-    ),
-    ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(
-        415,
-        None,
-        "The body is of a type that is not taken here",
-        "Send 'Content-Type: application/json' and no Content-Encoding; webhooks come in the type "
-        "that their source is configured for.",
-    ),
-    ErrorCode.VALIDATION_FAILED: ErrorKind(
-        422,
-        None,
-        "Some fields are not valid",
-        "The body is JSON, but its fields are not as required. Each of 'errors' points to one "
-        "field and says what is wrong with it. Nothing was sent to CRM Text.",
-    ),
-    ErrorCode.INVALID_PHONE_NUMBER: ErrorKind(
-        422,
-        None,
-        "The phone number is not usable",
-        "It is no US number, and is not repaired, since a guess would opt out another person. Of a "
-        "request this code stands in 'errors'; a webhook's event with such a number is on record "
-        "as rejected with it: somebody withdrew their consent, and a person has to look who.",
-    ),
+    ErrorCode.INVALID_JSON: ErrorKind(400, None, "The body is not valid JSON"),
+    ErrorCode.INVALID_REQUEST: ErrorKind(400, None, "The request is malformed"),
+    ErrorCode.UNAUTHORIZED: ErrorKind(401, None, "Not authenticated"),
+    ErrorCode.FORBIDDEN: ErrorKind(403, None, "The API key may not act on this store"),
+    ErrorCode.NOT_FOUND: ErrorKind(404, None, "Nothing found at this address"),
+    ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(405, None, "Method not allowed here"),
+    ErrorCode.PAYLOAD_TOO_LARGE: ErrorKind(413, None, "The body is too large"),
+    ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, None, "Unsupported content type"),
+    ErrorCode.VALIDATION_FAILED: ErrorKind(422, None, "Some fields are not valid"),
+    ErrorCode.INVALID_PHONE_NUMBER: ErrorKind(422, None, "Not a usable US phone number"),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorKind(
-        422,
-        None,
-        "The idempotency key belongs to another request",
-        "This Idempotency-Key came with a different body before. Use a new key for a new request; "
-        "repeat a request with its body unchanged, byte for byte.",
+        422, None, "The idempotency key was used for another request"
     ),
     ErrorCode.IDEMPOTENCY_KEY_IN_USE: ErrorKind(
-        409,
-        1,
-        "The first request with this idempotency key is still being answered",
-        "Wait as long as Retry-After says and repeat the request with the same key and body.",
+        409, 1, "The first request with this key is not finished"
     ),
-    ErrorCode.NOT_RETRYABLE: ErrorKind(
-        409,
-        None,
-        "This opt-out cannot be retried",
-        "Only a failed or rejected opt-out with a usable phone number can be delivered again. A "
-        "pending one is being delivered, an opted-out one is done; a corrected number needs a new "
-        "opt-out.",
-    ),
-    ErrorCode.CUSTOMER_NOT_FOUND: ErrorKind(
-        404,
-        None,
-        "CRM Text does not know this customer",
-        "The store has no customer with this phone number, so there is nobody to opt out. Check "
-        "the number and the store.",
-    ),
-    ErrorCode.CRMTEXT_REJECTED: ErrorKind(
-        422,
-        None,
-        "CRM Text refused the request",
-        "CRM Text answered that it will not do this. Its own words are in 'crmtext'. Repeating the "
-        "request will not help before the reason is gone.",
-    ),
+    ErrorCode.NOT_RETRYABLE: ErrorKind(409, None, "This opt-out cannot be retried"),
+    ErrorCode.CUSTOMER_NOT_FOUND: ErrorKind(404, None, "CRM Text does not know this customer"),
+    ErrorCode.CRMTEXT_REJECTED: ErrorKind(422, None, "CRM Text refused the request"),
     ErrorCode.CRMTEXT_AUTH_FAILED: ErrorKind(
-        502,
-        None,
-        "CRM Text refused the gateway's credentials",
-        "The caller did nothing wrong: the auth string of the store is wrong, expired or not of a "
-        "primary keyword. The gateway's operator has to mend CRMTEXT_AUTH_STRINGS.",
+        502, None, "CRM Text refused the gateway's credentials"
     ),
-    ErrorCode.CRMTEXT_RATE_LIMITED: ErrorKind(
-        503,
-        2,
-        "Too many calls to CRM Text",
-        "CRM Text asked for fewer calls, or no turn came up within the pace that the gateway keeps "
-        "to. Repeat the request after Retry-After, or let the gateway deliver it with 'Prefer: "
-        "respond-async'.",
-    ),
-    ErrorCode.CRMTEXT_UNAVAILABLE: ErrorKind(
-        502,
-        5,
-        "CRM Text has trouble of its own",
-        "CRM Text answered with a server error. Repeat the request after Retry-After, or let the "
-        "gateway deliver it with 'Prefer: respond-async'.",
-    ),
-    ErrorCode.CRMTEXT_UNREACHABLE: ErrorKind(
-        502,
-        5,
-        "CRM Text cannot be reached",
-        "No connection, a failed TLS handshake or name look-up, or a connection that was lost "
-        "before the first byte of an answer. Repeat the request after Retry-After.",
-    ),
-    ErrorCode.CRMTEXT_TIMEOUT: ErrorKind(
-        504,
-        5,
-        "CRM Text did not answer in time",
-        "There was no complete answer within the gateway's timeout. The customer may be opted out "
-        "or not; repeating is safe, since opting out twice changes nothing.",
-    ),
-    ErrorCode.CRMTEXT_INVALID_RESPONSE: ErrorKind(
-        502,
-        5,
-        "CRM Text's answer cannot be relied on",
-        "What came back cannot be read as CRM Text's answer, or contradicts itself. The customer "
-        "may be opted out or not; repeating is safe, since opting out twice changes nothing.",
-    ),
-    ErrorCode.GATEWAY_BUSY: ErrorKind(
-        503,
-        1,
-        "Too many requests wait for CRM Text already",
-        "The gateway keeps some of its threads free for other work while CRM Text is slow. Nothing "
-        "was sent and nothing recorded. Repeat the request after Retry-After, or use 'Prefer: "
-        "respond-async', which does not wait.",
-    ),
-    ErrorCode.LEDGER_UNAVAILABLE: ErrorKind(
-        503,
-        5,
-        "The gateway's ledger cannot be used",
-        "The database is unreachable or locked. Nothing was sent to CRM Text and nothing accepted. "
-        "Repeat the request after Retry-After.",
-    ),
-    ErrorCode.INTERNAL_ERROR: ErrorKind(
-        500,
-        5,
-        "The gateway has a bug",
-        "Something happened that the gateway was not written for. The gateway's operator finds it "
-        "in the log under the request id. Repeating is safe.",
-    ),
+    ErrorCode.CRMTEXT_RATE_LIMITED: ErrorKind(503, 2, "Too many calls to CRM Text"),
+    ErrorCode.CRMTEXT_UNAVAILABLE: ErrorKind(502, 5, "CRM Text reported an internal error"),
+    ErrorCode.CRMTEXT_UNREACHABLE: ErrorKind(502, 5, "CRM Text cannot be reached"),
+    ErrorCode.CRMTEXT_TIMEOUT: ErrorKind(504, 5, "CRM Text did not answer in time"),
+    ErrorCode.CRMTEXT_INVALID_RESPONSE: ErrorKind(502, 5, "CRM Text's answer cannot be used"),
+    ErrorCode.GATEWAY_BUSY: ErrorKind(503, 1, "Too many requests are waiting for CRM Text"),
+    ErrorCode.LEDGER_UNAVAILABLE: ErrorKind(503, 5, "The gateway's database is unavailable"),
+    ErrorCode.INTERNAL_ERROR: ErrorKind(500, 5, "Internal error"),
 }
 
 

@@ -184,7 +184,11 @@ def test_the_container_holds_what_runs_and_not_as_root() -> None:
 
 def test_all_that_the_code_reads_at_run_time_is_in_the_container() -> None:
     ignored = [line for line in text_of(".dockerignore").splitlines() if line.startswith("**/")]
-    needed = ["gateway/webhooks/recipes.toml", "gateway/ledger/migrations/versions/0001_ledger.py"]
+    needed = [
+        "gateway/webhooks/recipes.toml",
+        "gateway/web/problems.toml",
+        "gateway/ledger/migrations/versions/0001_ledger.py",
+    ]
     assert all((ROOT / name).is_file() for name in needed)
     assert not any(fnmatch(name, pattern) for name in needed for pattern in ignored)
 

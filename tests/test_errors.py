@@ -1,9 +1,9 @@
-"""Every code has its row, as the contract's table says, and a page that explains it."""
+"""Every code has its row, as in the contract's table, and a text that explains it."""
 
 import pytest
-from flask.testing import FlaskClient
 
 from gateway.errors import ERRORS, ErrorCode, Failure, GatewayError
+from gateway.web.problems import explanations
 
 # The contract's table: code, HTTP status, whether to repeat the request.
 CONTRACT = {
@@ -32,7 +32,6 @@ CONTRACT = {
     "ledger_unavailable": (503, True),
     "internal_error": (500, True),
 }
-CHROME = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
 
 def test_every_code_has_a_row_and_every_row_a_code() -> None:
@@ -43,48 +42,18 @@ def test_the_table_is_the_contracts() -> None:
     assert {code.value: (kind.status, kind.retryable) for code, kind in ERRORS.items()} == CONTRACT
 
 
+def test_every_code_is_explained_and_every_explanation_has_a_code() -> None:
+    assert list(explanations()) == list(ErrorCode)
+    assert [text for text in explanations().values() if not text.endswith(".")] == []
+
+
 @pytest.mark.parametrize("code", ErrorCode)
 def test_a_row_has_words_for_people(code: ErrorCode) -> None:
     kind = ERRORS[code]
 
     assert kind.title
     assert not kind.title.endswith(".")
-    assert kind.explanation.endswith(".")
     assert kind.retry_after is None or kind.retry_after >= 1
-
-
-@pytest.mark.parametrize("code", ErrorCode)
-def test_a_problems_type_serves_the_codes_text(
-    refused_client: FlaskClient, code: ErrorCode
-) -> None:
-    answer = refused_client.get(f"/problems/{code}")
-
-    kind = ERRORS[code]
-    again = f"yes, after {kind.retry_after} s or as Retry-After says" if kind.retryable else "no"
-    assert (answer.status_code, answer.content_type) == (200, "text/plain; charset=utf-8")
-    assert answer.headers["Vary"] == "Accept"
-    assert answer.text == (
-        f"{code}\n\n{kind.title}.\n\n{kind.explanation}\n\n"
-        f"HTTP status: {kind.status}\nRetry the same request: {again}\n"
-    )
-
-
-@pytest.mark.parametrize("code", ErrorCode)
-def test_a_problems_type_serves_a_page_to_a_browser(
-    refused_client: FlaskClient, code: ErrorCode
-) -> None:
-    answer = refused_client.get(f"/problems/{code}", headers={"Accept": CHROME})
-
-    assert (answer.status_code, answer.content_type) == (200, "text/html; charset=utf-8")
-    assert f"<h1>{code}</h1>" in answer.text
-    assert answer.text.startswith("<!doctype html>")
-
-
-@pytest.mark.parametrize("address", ["/problems/nothing", "/problems/INVALID_JSON", "/problems/"])
-def test_an_unknown_code_has_no_page(refused_client: FlaskClient, address: str) -> None:
-    answer = refused_client.get(address)
-
-    assert (answer.status_code, answer.get_json(force=True)["code"]) == (404, "not_found")
 
 
 def test_an_error_does_not_need_more_than_a_code_and_a_sentence() -> None:

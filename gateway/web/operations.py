@@ -25,6 +25,7 @@ from gateway.web.docs.description import (
     json_content,
     text_content,
 )
+from gateway.web.problems import explanations
 from schemas.health import HealthSchema
 
 # A proxy on this machine is a loopback peer too; a header like these gives it away.
@@ -208,7 +209,7 @@ def _text(code: ErrorCode) -> str:
     kind = ERRORS[code]
     again = f"yes, after {kind.retry_after} s or as Retry-After says" if kind.retryable else "no"
     return (
-        f"{code}\n\n{kind.title}.\n\n{kind.explanation}\n\n"
+        f"{code}\n\n{kind.title}.\n\n{explanations()[code]}\n\n"
         f"HTTP status: {kind.status}\nRetry the same request: {again}\n"
     )
 

@@ -1,7 +1,11 @@
 """Any exception becomes the one problem body (RFC 9457); routes never catch."""
 
 import logging
+import tomllib
+from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
+from pathlib import Path
 
 from flask import Flask, Response, json, make_response
 from werkzeug.exceptions import HTTPException
@@ -13,6 +17,7 @@ from schemas.problem import ProblemSchema
 MEDIA_TYPE = "application/problem+json"
 
 _SCHEMA = ProblemSchema()
+_EXPLANATIONS = Path(__file__).with_name("problems.toml")
 _FRAMEWORK_CODES = {
     404: ErrorCode.NOT_FOUND,
     405: ErrorCode.METHOD_NOT_ALLOWED,
@@ -21,8 +26,8 @@ _FRAMEWORK_CODES = {
 }
 _FRAMEWORK_DETAILS = {
     404: "There is nothing at this address.",
-    405: "This address does not take the method; the Allow header lists those it takes.",
-    413: "The body is larger than is taken here.",
+    405: "This address does not accept the method; the Allow header lists those it accepts.",
+    413: "The body is larger than this address accepts.",
 }
 
 _log = logging.getLogger(__name__)
@@ -32,6 +37,13 @@ def register(app: Flask) -> None:
     app.register_error_handler(GatewayError, _raised)
     app.register_error_handler(HTTPException, _framework_problem)
     app.register_error_handler(Exception, _bug)
+
+
+@cache
+def explanations() -> Mapping[ErrorCode, str]:
+    """What each code means and what to do about it, in a paragraph."""
+    texts = tomllib.loads(_EXPLANATIONS.read_text(encoding="utf-8"))
+    return {ErrorCode(code): " ".join(text.split()) for code, text in texts.items()}
 
 
 def problem(failure: Failure, opt_out_id: str | None = None) -> Response:
@@ -81,6 +93,6 @@ def _framework_problem(error: HTTPException) -> Response:
 
 
 def _bug(error: Exception) -> Response:
-    _log.error("unforeseen %s", type(error).__name__, exc_info=error)
-    what = "Something unforeseen happened; the gateway's log has it under this request_id."
+    _log.error("unexpected error", exc_info=error)
+    what = "Unexpected error. Search the gateway's log for this request_id."
     return problem(Failure(ErrorCode.INTERNAL_ERROR, what))

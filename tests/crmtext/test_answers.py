@@ -134,7 +134,7 @@ TITLES = {
     "404": "CRM Text does not know this customer",
     "401": "CRM Text refused the credentials of store PIZZA",
     "429": "Too many calls to CRM Text",
-    "500": "CRM Text has trouble of its own",
+    "500": "CRM Text reported an internal error",
     "400": "CRM Text refused the request",
 }
 

@@ -14,6 +14,7 @@ from gateway.app import create_app
 from gateway.assembly import open_ledger
 from gateway.errors import ERRORS, ErrorCode
 from gateway.settings import Settings
+from gateway.web.problems import explanations
 from tests.support.factories import (
     BEARER,
     BURGER_BEARER,
@@ -261,7 +262,7 @@ def test_every_code_has_its_page(code: ErrorCode, client: FlaskClient) -> None:
     assert text.headers["Vary"] == "Accept"
     again = f"yes, after {kind.retry_after} s or as Retry-After says" if kind.retryable else "no"
     assert text.text == (
-        f"{code}\n\n{kind.title}.\n\n{kind.explanation}\n\n"
+        f"{code}\n\n{kind.title}.\n\n{explanations()[code]}\n\n"
         f"HTTP status: {kind.status}\nRetry the same request: {again}\n"
     )
     browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -272,7 +273,8 @@ def test_every_code_has_its_page(code: ErrorCode, client: FlaskClient) -> None:
     assert f"<p>{escape(kind.title)}.</p>" in page.text
 
 
-def test_there_is_no_page_for_another_code(client: FlaskClient) -> None:
-    response = client.get("/problems/<script>")
+@pytest.mark.parametrize("code", ["<script>", "nothing", "INVALID_JSON", ""])
+def test_there_is_no_page_for_another_code(client: FlaskClient, code: str) -> None:
+    response = client.get(f"/problems/{code}")
     assert (response.status_code, response.get_json()["code"]) == (404, "not_found")
     assert "script" not in response.text

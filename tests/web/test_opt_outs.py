@@ -217,7 +217,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
             Reply(body=xml("500", "")),
             {
                 "code": "crmtext_unavailable",
-                "detail": "CRM Text has trouble of its own: it answered with status 500.",
+                "detail": "CRM Text reported an internal error: it answered with status 500.",
                 "crmtext": {"status": "500", "message": None},
             },
             "5",

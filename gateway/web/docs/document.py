@@ -20,7 +20,7 @@ from gateway.logs import request_id
 from gateway.phone_number import LONGEST, US_NUMBER
 from gateway.web.docs.description import Content, Description, Key, Success, Tag, description_of
 from gateway.web.docs.examples import OPTED_OUT
-from gateway.web.problems import MEDIA_TYPE, problem
+from gateway.web.problems import MEDIA_TYPE, explanations, problem
 from schemas.fields import StrictSchema, Text, UsPhoneNumber, WholeNumber
 from schemas.problem import ProblemSchema
 
@@ -203,7 +203,7 @@ def _problems(description: Description) -> dict[str, Any]:
 def _problem(codes: Sequence[ErrorCode]) -> dict[str, Any]:
     content = {"schema": ProblemSchema(), "examples": {str(code): str(code) for code in codes}}
     return {
-        "description": "\n".join(f"- `{code}`: {ERRORS[code].explanation}" for code in codes),
+        "description": "\n".join(f"- `{code}`: {explanations()[code]}" for code in codes),
         "headers": _problem_headers(codes),
         "content": {MEDIA_TYPE: content},
     }
