@@ -25,7 +25,7 @@ PACE = Histogram(
 )
 REFUSALS = Counter(
     "webhook_refusals",
-    "Webhook deliveries that were not taken, by source and reason.",
+    "Webhook messages that were refused, by source and reason.",
     ["source", "reason"],
 )
 

@@ -64,7 +64,7 @@ def _read(value: object) -> tuple[str | None, str | None]:
     if value is None:
         return None, "is missing"
     if isinstance(value, bool) or not isinstance(value, str | int):
-        return None, "must be a text or an integer"
+        return None, "must be a string or an integer"
     text = _as_text(value)
     if len(text) > LONGEST or (not text and value != ""):  # Python does not write every integer
         return None, f"is longer than {LONGEST} characters"
@@ -81,10 +81,10 @@ def _what_is_wrong(text: str) -> str:
     if not text:
         return "is empty"
     if text.startswith("+") and not text.startswith("+1"):
-        return "is of another country; only US numbers (+1) can be opted out"
+        return "is from another country; only US numbers (+1) can be opted out"
     if re.search(r"[^\W\d_]", text):
-        return "holds letters; give the 10 digits of a US number and nothing else"
+        return "contains letters; give only the 10 digits of a US number"
     digits = sum(character in "0123456789" for character in text)
     if digits not in (10, 11):
         return f"has {digits} digits; a US number has 10, or 11 with the leading 1"
-    return "is not in a usual spelling of a US number: 10 digits, perhaps with +1 before them"
+    return "is not a US number as usually written: 10 digits, with or without +1 before them"

@@ -19,7 +19,7 @@ _RFC3339 = re.compile(
 
 
 class TimestampFormat(StrEnum):
-    """How a sender writes the time of a delivery into a header."""
+    """How a sender writes the time of sending into a header."""
 
     UNIX = "unix"
     UNIX_MS = "unix_ms"

@@ -6,7 +6,7 @@ from gateway.consent import Status
 
 
 class WebhookOptOutSchema(Schema):
-    """One opt-out that a delivery made, or made when it came first."""
+    """One opt-out that the message made, or had made when it came first."""
 
     id = fields.String(required=True)
     status = fields.Enum(Status, by_value=True, required=True)
@@ -14,8 +14,10 @@ class WebhookOptOutSchema(Schema):
 
 
 class WebhookAnswerSchema(Schema):
-    """What became of a delivery's events."""
+    """What became of a message's events."""
 
     accepted = fields.Integer(required=True, metadata={"description": "opt-outs on record"})
-    ignored = fields.Integer(required=True, metadata={"description": "events that are none"})
+    ignored = fields.Integer(
+        required=True, metadata={"description": "events that are not opt-outs"}
+    )
     opt_outs = fields.List(fields.Nested(WebhookOptOutSchema), required=True)

@@ -17,7 +17,7 @@ from gateway.webhooks.recipes import read_recipes
 from tests.support.commands import Printed, gateway_here
 from tests.support.documents import anchors, text_of
 from tests.support.factories import ROOT, make_environment
-from tests.support.signing import SECRET, SENDERS, Delivery
+from tests.support.signing import SECRET, SENDERS, Message
 
 API_SETTINGS = {
     *["CRMTEXT_AUTH_STRINGS", "CRMTEXT_URL", "CRMTEXT_TIMEOUT", "CRMTEXT_RATE"],
@@ -219,10 +219,10 @@ def test_the_guides_check_prints_what_it_shows(
     shown = re.search(r"\$ python -m gateway (webhooks check .*)\n((?s:.*?))```", guide)
     assert shown
     sample = ROOT / "tests/webhook_samples/shopify_customers_marketing_consent_update.json"
-    delivery = Delivery(sample.read_bytes())
-    headers = {**SENDERS["shopify"].headers(SECRET, delivery), "Content-Type": "application/json"}
+    message = Message(sample.read_bytes())
+    headers = {**SENDERS["shopify"].headers(SECRET, message), "Content-Type": "application/json"}
     head = "".join(f"{name}: {text}\r\n" for name, text in headers.items())
-    (tmp_path / "delivery.http").write_bytes(f"{head}\r\n".encode() + delivery.body)
+    (tmp_path / "message.http").write_bytes(f"{head}\r\n".encode() + message.body)
     monkeypatch.chdir(tmp_path)
     source = "[shop]\nrecipe = 'shopify'\nsecret_env = 'HOOK_SECRET'"
     printed = gateway_here(*shown[1].split(), WEBHOOK_SOURCES=source, HOOK_SECRET=SECRET)

@@ -12,7 +12,7 @@ from gateway.errors import ErrorCode, GatewayError
 from gateway.settings import Settings
 from gateway.timestamps import TimestampFormat, read_timestamp
 from gateway.webhooks.checkup import describe, judge
-from gateway.webhooks.saved_message import read_saved_delivery
+from gateway.webhooks.saved_message import read_saved_message
 
 
 @click.group()
@@ -80,7 +80,7 @@ def check(context: click.Context, source_name: str, file: str, at: datetime | No
         raise GatewayError(
             ErrorCode.NOT_FOUND, f"There is no such webhook source; configured: {known}"
         )
-    saved = read_saved_delivery(_read_file(file))
+    saved = read_saved_message(_read_file(file))
     verdict = judge(source, saved, settings.public_url, at or datetime.now(UTC))
     for topic, lines in verdict.steps:
         show(topic, lines)

@@ -1,6 +1,6 @@
-"""For the person who sets a webhook source up: what it expects, what it makes of a delivery.
+"""For whoever sets a webhook source up: what it expects, and what it would do with a message.
 
-No secret and no full number stands in anything that is said here.
+Nothing said here contains a secret or a full number.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,24 +14,24 @@ from gateway.phone_number import PhoneNumber
 from gateway.timestamps import read_timestamp
 from gateway.webhooks.expressions import Expression, ExpressionFailed
 from gateway.webhooks.recipes import read_recipes
-from gateway.webhooks.saved_message import SavedDelivery
+from gateway.webhooks.saved_message import SavedMessage
 from gateway.webhooks.signatures import Refusal, Scheme, Signature, SignedRequest
 from gateway.webhooks.source import LARGEST_BODY, WebhookSource, Withdrawal
 
-# A topic, and what is to be said of it.
+# A topic, and the lines about it.
 Step = tuple[str, Sequence[str]]
 
 # What each refusal means, and where to look; the names are filled in from the source.
 ADVICE: Mapping[Refusal, str] = {
-    Refusal.MISSING_SIGNATURE: "there is no {header} header; does the sender sign?",
-    Refusal.MALFORMED_SIGNATURE: "{header} has not the form that the source expects: {form}",
+    Refusal.MISSING_SIGNATURE: "the {header} header is missing; does the sender sign?",
+    Refusal.MALFORMED_SIGNATURE: "{header} does not have the expected form: {form}",
     Refusal.WRONG_SIGNATURE: (
-        "the secret is another than {secrets} has, or the file is not byte for byte what was sent, "
-        "or the sender signs something else; expected is: {signed}"
+        "the sender uses a different secret than {secrets}, or the file is not byte for byte what "
+        "was sent, or the sender signs something other than: {signed}"
     ),
-    Refusal.MISSING_ID: "there is no {id_header} header, which is signed too",
-    Refusal.MISSING_TIMESTAMP: "there is no {time_header} header, which is signed too",
-    Refusal.MALFORMED_TIMESTAMP: "{time_header} is no time written as {time_format}",
+    Refusal.MISSING_ID: "the {id_header} header is missing; it is signed too",
+    Refusal.MISSING_TIMESTAMP: "the {time_header} header is missing",
+    Refusal.MALFORMED_TIMESTAMP: "{time_header} is not a time in the format {time_format}",
     Refusal.STALE_TIMESTAMP: "it was sent more than {tolerance:g} s before {at}",
     Refusal.FUTURE_TIMESTAMP: "it was sent more than {tolerance:g} s after {at}",
 }
@@ -41,14 +41,14 @@ _OF_TIME = (Refusal.MALFORMED_TIMESTAMP, Refusal.STALE_TIMESTAMP, Refusal.FUTURE
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gateway would make of a delivery, step by step, and whether it would take it."""
+    """What the gateway would do with a message, step by step, and whether it would accept it."""
 
     steps: Sequence[Step]
     is_accepted: bool
 
 
 def describe(source: WebhookSource, public_url: str | None) -> Sequence[Step]:
-    """What a source expects and what it does with it; of its secrets the names."""
+    """What a source expects and does; of its secrets only the names."""
     signature = source.signature
     is_list = ", or a list of events" if source.takes_list else ", never a list"
     found = source.events and ["the elements of", *_lines(source.events)]
@@ -71,11 +71,11 @@ def describe(source: WebhookSource, public_url: str | None) -> Sequence[Step]:
 
 
 def judge(
-    source: WebhookSource, saved: SavedDelivery, public_url: str | None, at: datetime
+    source: WebhookSource, saved: SavedMessage, public_url: str | None, at: datetime
 ) -> Verdict:
-    """Goes through a delivery as if it came ``at`` that moment. Records nothing."""
+    """Goes through a message as if it came ``at`` that moment. Records nothing."""
     url = _url(source, saved, public_url)
-    steps: list[Step] = [("delivery", list(_delivery_words(saved)))]
+    steps: list[Step] = [("message", list(_message_words(saved)))]
     if source.signature.signs_url:
         steps.append(("address", [url.partition("?")[0]]))
     refusal = source.verify(SignedRequest(saved.method, url, saved.headers, saved.body), at)
@@ -99,17 +99,17 @@ def _refused(error: GatewayError) -> str:
     return f"{ERRORS[error.code].status} {error.code}"
 
 
-def _url(source: WebhookSource, saved: SavedDelivery, public_url: str | None) -> str:
-    """The address that the sender used; what was saved in front of a proxy may begin with its."""
+def _url(source: WebhookSource, saved: SavedMessage, public_url: str | None) -> str:
+    """The address the sender used. The target may already begin with PUBLIC_URL's path."""
     start = public_url or ""
     target = saved.target or f"/v1/webhooks/{source.name}"
     return start + target.removeprefix(urlsplit(start).path)
 
 
-def _check_request(source: WebhookSource, saved: SavedDelivery) -> None:
+def _check_request(source: WebhookSource, saved: SavedMessage) -> None:
     """Raises GatewayError where the gateway would not even look at the signature."""
     if saved.method != "POST":
-        what = f"The method is {saved.method}; webhooks come with POST."
+        what = f"The method is {saved.method}; webhooks are sent with POST."
         raise GatewayError(ErrorCode.METHOD_NOT_ALLOWED, what)
     content_type = saved.headers.get("content-type", "")
     encoding = saved.headers.get("content-encoding", "")
@@ -118,18 +118,18 @@ def _check_request(source: WebhookSource, saved: SavedDelivery) -> None:
         raise too_large(LARGEST_BODY)
 
 
-def _delivery_words(saved: SavedDelivery) -> Iterator[str]:
+def _message_words(saved: SavedMessage) -> Iterator[str]:
     yield f"{len(saved.headers)} headers, {len(saved.body)} bytes of body"
     length = saved.headers.get("content-length", "")
     if length.isdecimal() and int(length[:9]) != len(saved.body):
         yield (
-            f"Content-Length says {length[:9]} bytes, so the body is not as it was sent; "
-            "has an editor added a line end?"
+            f"Content-Length says {length[:9]} bytes, so this is not the body that was sent; "
+            "did an editor add a line end?"
         )
 
 
 def _signature_steps(
-    source: WebhookSource, saved: SavedDelivery, refusal: Refusal | None, at: datetime
+    source: WebhookSource, saved: SavedMessage, refusal: Refusal | None, at: datetime
 ) -> list[Step]:
     signature, timestamp = source.signature, source.signature.timestamp
     what_to_do = ""
@@ -152,19 +152,19 @@ def _signature_steps(
     if timestamp:
         sent_at = read_timestamp(saved.headers[timestamp.header.lower()], timestamp.format)
         if refusal and sent_at:
-            hint = f"only the time is wrong: --at {sent_at.isoformat()} judges it as of then"
+            hint = f"only the time is wrong; use --at {sent_at.isoformat()} to judge it as of then"
             steps.append(("timestamp", [what_to_do, hint]))
         else:
             steps.append(("timestamp", [what_to_do or f"good at {at.isoformat()}"]))
     return steps
 
 
-def _event_steps(source: WebhookSource, saved: SavedDelivery, at: datetime) -> list[Step]:
+def _event_steps(source: WebhookSource, saved: SavedMessage, at: datetime) -> list[Step]:
     """Raises GatewayError if the body is unreadable."""
     document = source.parse(saved.body)
     reading = source.read(saved.body, saved.headers, at)
     events = source.find_events(document)
-    found = [f"{len(events)} found, {reading.ignored} of them ignored"]
+    found = [f"{len(events)} found, {reading.ignored} ignored"]
     if source.events and _failure(source.events, document):
         found.append(f"the events expression {_failure(source.events, document)}")
     steps: list[Step] = [("events", found)]
@@ -179,14 +179,14 @@ def _event_words(source: WebhookSource, event: object) -> Iterator[str]:
     if failure:
         yield f"ignored: the opt_out expression {failure}"
     elif not source.is_opt_out(event):
-        yield "ignored: no opt-out"
+        yield "ignored: not an opt-out"
     else:
         for number in source.numbers(event):
             yield f"opt-out of {_number_words(number)}"
 
 
 def _record_words(
-    source: WebhookSource, saved: SavedDelivery, withdrawals: Sequence[Withdrawal]
+    source: WebhookSource, saved: SavedMessage, withdrawals: Sequence[Withdrawal]
 ) -> Iterator[str]:
     for withdrawal in withdrawals:
         whose = _number_words(withdrawal.phone_number)
@@ -194,7 +194,7 @@ def _record_words(
         asked_at = withdrawal.requested_at
         when = asked_at.isoformat() if asked_at else "when it arrives"
         yield f"{status}: {whose}, store {source.store}, requested {when}"
-        yield f"  a repeat is known by {_repeat_words(source, saved, withdrawal)}"
+        yield f"  a repeat is recognized by {_repeat_words(source, saved, withdrawal)}"
     if not withdrawals:
         yield "nothing"
 
@@ -203,14 +203,14 @@ def _number_words(number: PhoneNumber) -> str:
     return f"******{number.digits[-4:]}" if number.digits else f"a number that {number.fault}"
 
 
-def _repeat_words(source: WebhookSource, saved: SavedDelivery, withdrawal: Withdrawal) -> str:
+def _repeat_words(source: WebhookSource, saved: SavedMessage, withdrawal: Withdrawal) -> str:
     header = source.delivery_id_header
     if withdrawal.expires:
         is_lacking = source.delivery_id or header
-        return f"the body, for 24 hours{'; there is no delivery id' if is_lacking else ''}"
+        return f"the body, for 24 hours{'; the message has no id' if is_lacking else ''}"
     if header and saved.headers.get(header.lower(), "").strip():
-        return f"{header} of the delivery"
-    return "delivery_id of the event"
+        return f"the header {header}"
+    return "the event's delivery_id"
 
 
 def _recipe_words(source: WebhookSource) -> Sequence[str]:
@@ -238,9 +238,9 @@ def _form(signature: Signature) -> str:
 def _signed(signature: Signature) -> str:
     match signature.scheme:
         case Scheme.TOKEN:
-            return "nothing, the secret itself is sent"
+            return "nothing; the secret itself is sent"
         case Scheme.TWILIO:
-            return "the address, then the form's fields by name"
+            return "the address, then the form's fields sorted by name"
         case Scheme.HMAC:
             ids = f", {{id}} being the header {signature.id_header}"
             return signature.signed + (ids if "{id}" in signature.placeholders else "")
@@ -250,7 +250,7 @@ def _timestamp_words(signature: Signature) -> str:
     timestamp = signature.timestamp
     if timestamp is None:
         return "none"
-    return f"{timestamp.header}: {timestamp.format}, {timestamp.tolerance:g} s off at most"
+    return f"{timestamp.header}: {timestamp.format}, at most {timestamp.tolerance:g} s off"
 
 
 def _lines(expression: Expression | None) -> list[str]:

@@ -13,7 +13,7 @@ from gateway.webhooks.tables import SourceTable, Table, shown
 
 # "webhook:NAME" has to fit the ledger's column for sources.
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,92}")
-# For a recipe that does not exist: what else is wrong is said at the same time, and no more.
+# Stands in for a recipe that does not exist, so that only real faults are named beside that one.
 _UNKNOWN_RECIPE: Table = {
     "opt_out": "@",
     "phone_numbers": "@",
@@ -37,10 +37,12 @@ def read_webhook_sources(
     sources: dict[str, WebhookSource] = {}
     for name, table in tables.items():
         if not isinstance(table, dict):
-            faults.append(f"{shown(name)}: is no table; each source is one, [{shown(name)}]")
+            faults.append(f"{shown(name)}: is not a table; each source is a table, [{shown(name)}]")
             continue
         if not _SOURCE_NAME.fullmatch(name):
-            faults.append(f"[{shown(name)}]: a name is up to 92 ASCII letters, digits, - and _")
+            faults.append(
+                f"[{shown(name)}]: the name must be 1 to 92 ASCII letters, digits, - and _"
+            )
         schema = SourceTable(name, secrets, stores, public_url)
         try:
             sources[name] = schema.load(_with_recipe(table))

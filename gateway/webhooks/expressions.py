@@ -1,4 +1,4 @@
-"""JMESPath as webhook sources use it: with ``lower``, ``trim`` and ``from_json`` added.
+"""JMESPath as webhook sources use it, with ``lower``, ``trim`` and ``from_json`` added.
 
 https://jmespath.org/specification.html; the language is the jmespath library's.
 """
@@ -19,7 +19,7 @@ _FAILURES = (ValueError, TypeError, ArithmeticError, LookupError, AttributeError
 
 
 class InvalidExpression(ValueError):
-    """The text is no JMESPath, or calls a function that does not exist."""
+    """The text is not a valid JMESPath expression, or calls a function that does not exist."""
 
 
 class ExpressionFailed(ValueError):
@@ -27,7 +27,7 @@ class ExpressionFailed(ValueError):
 
 
 class _Functions(Functions):
-    """The three additions; given null or something unfit they answer null, so any type is taken."""
+    """The three additions; they accept any type, and return null for unsuitable input."""
 
     @signature({"types": []})
     def _func_lower(self, value: object) -> str | None:

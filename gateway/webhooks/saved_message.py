@@ -1,4 +1,4 @@
-"""A webhook delivery that was saved to a file, in the form in which HTTP sends it."""
+"""A webhook message that was saved to a file, in the form in which HTTP sends it."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _ORIGIN = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class SavedDelivery:
+class SavedMessage:
     """What was saved. ``target`` is path and query, None where the file has no request line.
 
     Header names are in lower case; a header that came several times is joined by commas.
@@ -24,7 +24,7 @@ class SavedDelivery:
     body: bytes
 
 
-def read_saved_delivery(content: bytes) -> SavedDelivery:
+def read_saved_message(content: bytes) -> SavedMessage:
     """Lines of headers, perhaps under a request line, then a blank line, then the body's bytes.
 
     Raises GatewayError (invalid_request) that names the line at fault, without its text.
@@ -40,11 +40,11 @@ def read_saved_delivery(content: bytes) -> SavedDelivery:
     for number, line in enumerate(lines[first - 1 :], first):
         name, colon, text = line.partition(":")
         if not (colon and HEADER_NAME.fullmatch(name)):
-            raise _unreadable(f"line {number} is no header like 'Name: text'")
+            raise _unreadable(f"line {number} is not a header like 'Name: text'")
         before = headers.get(name.lower())
         text = text.strip(" \t")
         headers[name.lower()] = text if before is None else f"{before},{text}"
-    return SavedDelivery(method, target, headers, body)
+    return SavedMessage(method, target, headers, body)
 
 
 def _split(content: bytes) -> tuple[list[str], bytes]:
@@ -54,7 +54,7 @@ def _split(content: bytes) -> tuple[list[str], bytes]:
     while True:
         line, end, rest = rest.partition(b"\n")
         if not end:
-            raise _unreadable("no blank line ends its headers")
+            raise _unreadable("no blank line after the headers")
         line = line.removesuffix(b"\r")
         if not line:
             return lines, rest
@@ -62,4 +62,4 @@ def _split(content: bytes) -> tuple[list[str], bytes]:
 
 
 def _unreadable(what: str) -> GatewayError:
-    return GatewayError(ErrorCode.INVALID_REQUEST, f"The file is no saved delivery: {what}.")
+    return GatewayError(ErrorCode.INVALID_REQUEST, f"This is not a saved message: {what}.")

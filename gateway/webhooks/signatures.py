@@ -1,4 +1,4 @@
-"""Is a webhook delivery from who it says? Total and constant in time, over the bytes as sent.
+"""Is a message from who it claims? Total and constant in time, over the bytes as sent.
 
 ``verify`` answers whatever headers and body hold; it knows neither Flask nor the configuration
 file. The senders' schemes are HMAC over a template of parts, a token in a header, and Twilio's.
@@ -63,7 +63,7 @@ class SecretFormat(StrEnum):
 
 
 class Refusal(StrEnum):
-    """Why a delivery is not believed."""
+    """Why a message is not believed."""
 
     MISSING_SIGNATURE = "missing_signature"
     MALFORMED_SIGNATURE = "malformed_signature"
@@ -73,6 +73,19 @@ class Refusal(StrEnum):
     MALFORMED_TIMESTAMP = "malformed_timestamp"
     STALE_TIMESTAMP = "stale_timestamp"
     FUTURE_TIMESTAMP = "future_timestamp"
+
+
+# What the sender is told.
+SENTENCES: Mapping[Refusal, str] = {
+    Refusal.MISSING_SIGNATURE: "The webhook signature is missing.",
+    Refusal.MALFORMED_SIGNATURE: "The webhook signature is malformed.",
+    Refusal.WRONG_SIGNATURE: "The webhook signature is wrong.",
+    Refusal.MISSING_ID: "The webhook id is missing.",
+    Refusal.MISSING_TIMESTAMP: "The webhook timestamp is missing.",
+    Refusal.MALFORMED_TIMESTAMP: "The webhook timestamp is malformed.",
+    Refusal.STALE_TIMESTAMP: "The webhook timestamp is too old.",
+    Refusal.FUTURE_TIMESTAMP: "The webhook timestamp is in the future.",
+}
 
 
 @dataclass(frozen=True)
@@ -110,7 +123,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class SignedRequest:
-    """A delivery as it came.
+    """A message as it came.
 
     ``url`` is the public URL followed by path and query as received. Header names are in lower
     case; a header that came several times is joined by commas. Texts are as WSGI gives them:
@@ -133,7 +146,7 @@ def verify(
 ) -> Refusal | None:
     """None if the request was signed with one of the secrets, within tolerance; else why not.
 
-    The time is judged last: only an authentic delivery is called stale or of the future.
+    The time is judged last: only an authentic message is called stale or from the future.
     """
     given = request.headers.get(signature.header.lower(), "").strip()
     if not given:

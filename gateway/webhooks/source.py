@@ -23,7 +23,7 @@ LARGEST_BODY = 1024 * 1024
 
 
 class Answer(StrEnum):
-    """What a delivery is answered with."""
+    """What a message is answered with."""
 
     JSON = "json"
     TWIML = "twiml"
@@ -31,21 +31,21 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """Somebody's wish to get no more messages, as an event told of it.
+    """Somebody's wish to get no more texts, as an event reported it.
 
-    Of a repeated delivery it has the same ``delivery_key``. If that was made of the body, for want
-    of a delivery id, it ``expires``: after 24 hours the same body is a new wish.
+    A repeat of the message gives the same ``repeat_key``. Where the message has no id the key is
+    made from the body, and ``expires``: after 24 hours the same body is a new wish.
     """
 
     phone_number: PhoneNumber
     requested_at: datetime | None
-    delivery_key: str
+    repeat_key: str
     expires: bool
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a delivery holds: withdrawals, each once, and how many events are no opt-out."""
+    """What a message contains: withdrawals, each once, and how many events are not opt-outs."""
 
     withdrawals: tuple[Withdrawal, ...]
     ignored: int
@@ -53,7 +53,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class WebhookSource:
-    """A configured sender: how it signs, and what in its deliveries withdraws consent."""
+    """A configured sender: how it signs, and what in its messages withdraws consent."""
 
     name: str
     store: str
@@ -72,11 +72,11 @@ class WebhookSource:
     secrets: tuple[bytes, ...] = field(repr=False)
 
     def verify(self, request: SignedRequest, now: datetime) -> Refusal | None:
-        """None if the delivery is authentic, else why it is not believed; never raises."""
+        """None if the message is authentic, else why it is refused; never raises."""
         return verify(self.signature, request, self.secrets, now)
 
     def read(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Reading:
-        """What a verified delivery withdraws; header names are in lower case.
+        """What a verified message withdraws; header names are in lower case.
 
         Raises GatewayError: invalid_json or, of a form, invalid_request if the body is unreadable,
         invalid_request if it is a list that this source does not allow.
@@ -89,10 +89,10 @@ class WebhookSource:
                 ignored += 1
                 continue
             requested_at = read_event_time(_search(self.requested_at, event), now)
-            delivery = self._delivery(event, position, headers, body_hash)
+            message = self._identity(event, position, headers, body_hash)
             for place, number in enumerate(self.numbers(event)):
-                withdrawal = self._withdrawal(number, place, requested_at, delivery)
-                found.setdefault(withdrawal.delivery_key, withdrawal)
+                withdrawal = self._withdrawal(number, place, requested_at, message)
+                found.setdefault(withdrawal.repeat_key, withdrawal)
         return Reading(tuple(found.values()), ignored)
 
     def parse(self, body: bytes) -> object:
@@ -101,7 +101,7 @@ class WebhookSource:
             try:
                 return dict(reversed(read_form(body)))  # the last to be set is the first that came
             except ValueError:
-                detail = "The body is no form of up to 1000 fields in UTF-8."
+                detail = "The body is not a UTF-8 form of at most 1000 fields."
                 raise GatewayError(ErrorCode.INVALID_REQUEST, detail) from None
         document = read_json(body)
         if isinstance(document, list) and not self.takes_list:
@@ -133,48 +133,48 @@ class WebhookSource:
         try:
             found = self.phone_numbers.search(event)
         except ExpressionFailed:
-            why = "cannot be looked for: the source's phone_numbers expression fails on this event"
+            why = "cannot be found: the source's phone_numbers expression fails on this event"
             return [PhoneNumber("", None, why)]
         values = found if isinstance(found, list) else [found]
         return [read_phone_number(value) for value in values or [None]]
 
-    def _delivery(
+    def _identity(
         self, event: object, position: int, headers: Mapping[str, str], body_hash: str
-    ) -> "_Delivery":
+    ) -> "_Identity":
         if self.delivery_id_header is not None:
             header = headers.get(self.delivery_id_header.lower(), "").strip()
             if header:
-                return _Delivery("header", header, position)
+                return _Identity("header", header, position)
         event_id = _search(self.delivery_id, event)
         if isinstance(event_id, int) and not isinstance(event_id, bool):
             with suppress(ValueError):  # an expression can make one that Python does not write
                 event_id = str(event_id)
         if isinstance(event_id, str) and event_id.strip():
-            return _Delivery("event", event_id, None)
-        return _Delivery("body", body_hash, position)
+            return _Identity("event", event_id, None)
+        return _Identity("body", body_hash, position)
 
     def _withdrawal(
         self,
         number: PhoneNumber,
         place: int,
         requested_at: datetime | None,
-        delivery: "_Delivery",
+        message: "_Identity",
     ) -> Withdrawal:
         whose: object = number.digits
         if whose is None:  # two of them without a usable number are two people to look for
-            whose = [number.received, delivery.position, place]
-        parts = [self.name, delivery.kind, delivery.id, whose, self.store]
+            whose = [number.received, message.position, place]
+        parts = [self.name, message.kind, message.id, whose, self.store]
         return Withdrawal(
             phone_number=number,
             requested_at=requested_at,
-            delivery_key=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
-            expires=delivery.kind == "body",
+            repeat_key=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
+            expires=message.kind == "body",
         )
 
 
 @dataclass(frozen=True)
-class _Delivery:
-    """What a repeat has in common with its first; ``position`` where it is of the whole body."""
+class _Identity:
+    """What a repeat has in common with the first; ``position`` unless the id is the event's own."""
 
     kind: str
     id: str

@@ -54,7 +54,7 @@ class _Key(fields.Field[Any]):
 
 def _any_text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValidationError("must be a text")
+        raise ValidationError("must be a string")
     return value
 
 
@@ -97,7 +97,7 @@ def _expression(value: object) -> Expression:
     try:
         return Expression.compile(_text(value))
     except InvalidExpression as error:
-        raise ValidationError(f"is no JMESPath: {error}") from None
+        raise ValidationError(f"is not a valid JMESPath expression: {error}") from None
 
 
 def _message_id(value: object) -> Expression | str:
@@ -106,7 +106,7 @@ def _message_id(value: object) -> Expression | str:
         return _expression(value)
     header = value.removeprefix(_HEADER).strip()
     if not HEADER_NAME.fullmatch(header):
-        raise ValidationError("must name a header after header:")
+        raise ValidationError("must name a header after 'header:'")
     return header
 
 
@@ -197,15 +197,15 @@ class _HmacTable(_TokenTable):
         placeholders = placeholders_of(loaded.get("signed", "{body}"))
         known = " ".join(sorted(_PLACEHOLDERS))
         faults = [
-            f"{shown(unknown)} is none of {known}"
+            f"{shown(unknown)} is unknown; known here: {known}"
             for unknown in sorted(placeholders - _PLACEHOLDERS)
         ]
         if "{body}" not in placeholders:
-            faults.append("must hold {body}, or anybody could change it")
+            faults.append("must contain {body}, or anybody could change the body")
         if "{timestamp}" in placeholders and "timestamp" not in original:
-            faults.append("holds {timestamp}, but there is no timestamp")
+            faults.append("contains {timestamp}, but there is no timestamp key")
         if "{id}" in placeholders and "id_header" not in original:
-            faults.append("holds {id}, but there is no id_header")
+            faults.append("contains {id}, but there is no id_header key")
         if faults:
             raise ValidationError({"signed": faults})
 
@@ -255,7 +255,7 @@ class SourceTable(_Table):
     def _check_secrets(self, loaded: dict[str, Any], **_: object) -> None:
         faults = []
         for name in loaded.get("secret_env", ()):
-            # what is not spelt like a variable may be the secret itself, put there by mistake
+            # a name unlike a variable's may be the secret itself, put there by mistake
             variable = name if _VARIABLE.fullmatch(name) else "the environment variable it names"
             secret = self._environment.get(name, "")
             signature = _sound_signature(loaded)
@@ -270,14 +270,14 @@ class SourceTable(_Table):
     def _check_signature(self, loaded: dict[str, Any], **_: object) -> None:
         signature = _sound_signature(loaded)
         if signature and signature.signs_url and not self._public_url:
-            raise ValidationError("signs the address, so PUBLIC_URL has to be set", "signature")
+            raise ValidationError("covers the address, so PUBLIC_URL must be set", "signature")
 
     @validates_schema(skip_on_field_errors=False)
     def _check_body(self, loaded: dict[str, Any], **_: object) -> None:
         signature = _sound_signature(loaded)
         is_twilio = signature is not None and signature.scheme is Scheme.TWILIO
         if is_twilio and loaded.get("body") is BodyFormat.JSON:
-            what = "must be form: Twilio's signature is one of a form's fields"
+            what = "must be form: Twilio signs the fields of a form"
             raise ValidationError(what, "body")
 
     @validates_schema(skip_on_field_errors=False)

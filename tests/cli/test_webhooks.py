@@ -10,11 +10,11 @@ from typing import TypeAlias
 import pytest
 
 from gateway.webhooks import checkup
-from gateway.webhooks.saved_message import SavedDelivery, read_saved_delivery
-from gateway.webhooks.signatures import Refusal
+from gateway.webhooks.saved_message import SavedMessage, read_saved_message
+from gateway.webhooks.signatures import SENTENCES, Refusal
 from tests.support.commands import HOOKS, ONE_OF_EACH, Printed, gateway_here
 from tests.support.factories import make_environment, run
-from tests.support.signing import NOW, NUMBER, SECRET, SENDERS, Delivery
+from tests.support.signing import NOW, NUMBER, SECRET, SENDERS, Message
 
 AT = NOW.isoformat()
 Check: TypeAlias = Callable[..., Printed]
@@ -34,7 +34,7 @@ def check(tmp_path: Path) -> Check:
 
 def saved(recipe: str, *, body: bytes | None = None, end: str = "\r\n", line: str = "") -> bytes:
     """The recipe's signed opt-out, or another body under its signature, as a file."""
-    sent = SENDERS[recipe].delivery(
+    sent = SENDERS[recipe].message(
         url=f"https://gateway.example.com/v1/webhooks/{recipe}{'?a=b' if line else ''}"
     )
     headers = [f"{name}: {text}" for name, text in SENDERS[recipe].headers(SECRET, sent).items()]
@@ -46,7 +46,7 @@ def saved(recipe: str, *, body: bytes | None = None, end: str = "\r\n", line: st
 
 def signed(recipe: str, event: object) -> bytes:
     """Another event of the recipe's sender, signed, as a file."""
-    sent: Delivery = SENDERS[recipe].delivery(event)
+    sent: Message = SENDERS[recipe].message(event)
     headers = SENDERS[recipe].headers(SECRET, sent)
     head = "".join(f"{name}: {text}\n" for name, text in headers.items())
     return f"{head}\n".encode() + sent.body
@@ -65,7 +65,7 @@ def test_list_shows_every_source_and_no_secret() -> None:
         "body            JSON, or a list of events",
         "signature       X-HubSpot-Signature-v3: HMAC-SHA256 in base64",
         "signed          {method}{url}{body}{timestamp}",
-        "timestamp       X-HubSpot-Request-Timestamp: unix_ms, 300 s off at most",
+        "timestamp       X-HubSpot-Request-Timestamp: unix_ms, at most 300 s off",
         "secrets         HOOK_SECRET",
         "events          the body, or each element of a list",
         "opt-out         subscriptionType == 'contact.propertyChange' && propertyName == "
@@ -94,7 +94,7 @@ def test_a_sound_delivery_of_every_recipe_is_accepted(
     assert (printed.exit_code, printed.err) == (0, "")
     steps = printed.steps
     assert steps["signature"] == "good"
-    assert steps["events"] == "1 found, 0 of them ignored"
+    assert steps["events"] == "1 found, 0 ignored"
     assert steps["event 1"] == "opt-out of ******1234"
     assert steps["on record"].startswith("pending: ******1234, store PIZZA, requested ")
     assert steps["result"] == "accepted"
@@ -104,7 +104,9 @@ def test_a_sound_delivery_of_every_recipe_is_accepted(
 def test_a_changed_body_is_refused_with_what_to_do(recipe: str, check: Check) -> None:
     printed = check(recipe, saved(recipe) + b"\n", "--at", AT)
     assert printed.exit_code == 1
-    assert printed.steps["signature"].startswith("wrong signature: the secret is another than")
+    assert printed.steps["signature"].startswith(
+        "wrong signature: the sender uses a different secret"
+    )
     assert printed.steps["result"] == "refused: 401 unauthorized"
 
 
@@ -114,7 +116,7 @@ def test_a_saved_delivery_is_stale_and_judged_as_of_its_own_time(recipe: str, ch
     printed = check(recipe, saved(recipe), "--at", late)
     assert printed.exit_code == 1
     assert printed.steps["signature"] == "good"
-    hint = re.search(r"only the time is wrong: --at (\S+) judges", printed.steps["timestamp"])
+    hint = re.search(r"only the time is wrong; use --at (\S+) to", printed.steps["timestamp"])
     assert hint
     assert check(recipe, saved(recipe), "--at", hint[1]).exit_code == 0
     early = (NOW - timedelta(days=1)).isoformat()
@@ -123,28 +125,28 @@ def test_a_saved_delivery_is_stale_and_judged_as_of_its_own_time(recipe: str, ch
 
 
 def test_every_refusal_has_its_words() -> None:
-    assert set(checkup.ADVICE) == set(Refusal)
+    assert set(checkup.ADVICE) == set(SENTENCES) == set(Refusal)
 
 
 def test_events_are_told_apart(check: Check) -> None:
-    event = json.loads(SENDERS["hubspot"].delivery().body)[0]
+    event = json.loads(SENDERS["hubspot"].message().body)[0]
     events = [event, {"propertyName": "email"}, event | {"eventId": 2, "propertyValue": "x" * 40}]
     body = json.dumps(events).encode()
     url = "https://gateway.example.com/v1/webhooks/hubspot"
-    headers = SENDERS["hubspot"].headers(SECRET, Delivery(body, NOW, url))
+    headers = SENDERS["hubspot"].headers(SECRET, Message(body, NOW, url))
     head = "".join(f"{name}: {text}\n" for name, text in headers.items())
     printed = check("hubspot", f"{head}\n".encode() + body, "--at", AT)
     assert printed.exit_code == 0
     assert printed.out.splitlines()[4:] == [
-        "events          3 found, 1 of them ignored",
+        "events          3 found, 1 ignored",
         "event 1         opt-out of ******1234",
-        "event 2         ignored: no opt-out",
+        "event 2         ignored: not an opt-out",
         "event 3         opt-out of a number that is longer than 32 characters",
         "on record       pending: ******1234, store PIZZA, requested 2026-11-18T11:06:40+00:00",
-        "                  a repeat is known by delivery_id of the event",
+        "                  a repeat is recognized by the event's delivery_id",
         "                rejected, for a person to look at: a number that is longer than 32 "
         "characters, store PIZZA, requested 2026-11-18T11:06:40+00:00",
-        "                  a repeat is known by delivery_id of the event",
+        "                  a repeat is recognized by the event's delivery_id",
         "result          accepted",
     ]
 
@@ -152,11 +154,11 @@ def test_events_are_told_apart(check: Check) -> None:
 def test_a_failing_expression_is_named(check: Check) -> None:
     content = signed("iterable", {"eventName": "smsReceived", "dataFields": {}})
     printed = check("iterable", content)
-    assert printed.steps["event 1"] == "ignored: no opt-out"
+    assert printed.steps["event 1"] == "ignored: not an opt-out"
     by_hand = ONE_OF_EACH + "\nopt_out = 'length(@) > `0`'\nevents = 'keys(a)'"
     printed = check("make", signed("make", 3), WEBHOOK_SOURCES=by_hand)
     assert printed.steps["events"] == (
-        "1 found, 1 of them ignored the events expression fails on this value (JMESPathTypeError)"
+        "1 found, 1 ignored the events expression fails on this value (JMESPathTypeError)"
     )
     assert printed.steps["event 1"] == (
         "ignored: the opt_out expression fails on this value (JMESPathTypeError)"
@@ -165,33 +167,33 @@ def test_a_failing_expression_is_named(check: Check) -> None:
 
 def test_how_a_repeat_is_known(check: Check) -> None:
     zap = check("zapier", saved("zapier"))
-    assert zap.steps["on record"].endswith("a repeat is known by the body, for 24 hours")
+    assert zap.steps["on record"].endswith("a repeat is recognized by the body, for 24 hours")
     event = {"type": "track", "event": "SMS Unsubscribed", "properties": {"phone": NUMBER}}
     segment = check("segment", signed("segment", event))
-    assert segment.steps["on record"].endswith("for 24 hours; there is no delivery id")
+    assert segment.steps["on record"].endswith("for 24 hours; the message has no id")
     zendesk = check("zendesk", saved("zendesk"), "--at", AT)
-    header = "X-Zendesk-Webhook-Invocation-Id of the delivery"
-    assert zendesk.steps["on record"].endswith(f"a repeat is known by {header}")
+    header = "the header X-Zendesk-Webhook-Invocation-Id"
+    assert zendesk.steps["on record"].endswith(f"a repeat is recognized by {header}")
 
 
 @pytest.mark.parametrize(
     ("recipe", "content", "words", "result"),
     [
-        ("zapier", b"\n{", ("signature", "missing signature: there is no Authorization"), 401),
+        ("zapier", b"\n{", ("signature", "missing signature: the Authorization header is"), 401),
         ("zapier", b"Authorization: Basic x\n\n{}", ("signature", "malformed signature: "), 401),
         ("intercom", b"X-Hub-Signature: 12\n\n{}", ("signature", "malformed signature: "), 401),
         ("klaviyo", b"Klaviyo-Signature: 12\n\n{}", ("signature", "missing timestamp: "), 401),
         (
             "standard-webhooks",
             b"webhook-signature: v1,YQ==\nwebhook-timestamp: 1\n\n{}",
-            ("signature", "missing id: there is no webhook-id header"),
+            ("signature", "missing id: the webhook-id header is missing"),
             401,
         ),
         ("zapier", b"Content-Encoding: gzip\n\n{}", ("request", "Send the body without"), 415),
         ("zapier", b"Content-Type: text/plain\n\n{}", ("request", "Send 'Content-Type: "), 415),
         ("twilio", b"Content-Type: text/plain\n\na=b", ("request", "Send 'Content-Type: "), 415),
         ("zapier", b"\n" + b" " * 1048577, ("request", "The body is larger than 1024 KiB"), 413),
-        ("zapier", b"GET / HTTP/1.1\n\n{}", ("request", "The method is GET; webhooks come"), 405),
+        ("zapier", b"GET / HTTP/1.1\n\n{}", ("request", "The method is GET; webhooks are"), 405),
         ("segment", signed("segment", [{}]), ("body", "The body is a list; this source"), 400),
         ("zapier", signed("zapier", [])[:-1], ("body", "The body is not valid JSON"), 400),
     ],
@@ -209,26 +211,26 @@ def test_what_is_refused_is_said_to_be(
 def test_a_body_that_an_editor_changed_is_noticed(check: Check) -> None:
     content = b"Content-Length: 2\n" + saved("shopify", body=b"{}\n")
     printed = check("shopify", content)
-    assert "Content-Length says 2 bytes, so the body is not as it was" in printed.steps["delivery"]
+    assert "Content-Length says 2 bytes, so this is not the body" in printed.steps["message"]
 
 
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"", "no blank line ends its headers"),
-        (b"A: b", "no blank line ends its headers"),
-        (b"A: b\n", "no blank line ends its headers"),
-        (b"A: b\nno header\n\n", "line 2 is no header like 'Name: text'"),
-        (b"A: b\n folded\n\n", "line 2 is no header like 'Name: text'"),
-        (b"HTTP/1.1 200 OK\n\n", "line 1 is no header like 'Name: text'"),
-        (b"POST / HTTP/1.1\n: x\n\n", "line 2 is no header like 'Name: text'"),
-        (b"POST /\x1b[2J HTTP/1.1\n\n", "line 1 is no header like 'Name: text'"),
-        (b"\xff\xfe\x00\n\n", "line 1 is no header like 'Name: text'"),
+        (b"", "no blank line after the headers"),
+        (b"A: b", "no blank line after the headers"),
+        (b"A: b\n", "no blank line after the headers"),
+        (b"A: b\nno header\n\n", "line 2 is not a header like 'Name: text'"),
+        (b"A: b\n folded\n\n", "line 2 is not a header like 'Name: text'"),
+        (b"HTTP/1.1 200 OK\n\n", "line 1 is not a header like 'Name: text'"),
+        (b"POST / HTTP/1.1\n: x\n\n", "line 2 is not a header like 'Name: text'"),
+        (b"POST /\x1b[2J HTTP/1.1\n\n", "line 1 is not a header like 'Name: text'"),
+        (b"\xff\xfe\x00\n\n", "line 1 is not a header like 'Name: text'"),
     ],
 )
 def test_a_file_that_is_no_delivery_is_one_line(content: bytes, why: str, check: Check) -> None:
     printed = check("shopify", content)
-    assert printed == Printed(1, "", f"The file is no saved delivery: {why}.\n")
+    assert printed == Printed(1, "", f"This is not a saved message: {why}.\n")
 
 
 def test_a_file_or_a_source_that_is_not_there_is_one_line() -> None:
@@ -240,15 +242,15 @@ def test_a_file_or_a_source_that_is_not_there_is_one_line() -> None:
 
 def test_the_bytes_of_the_body_are_kept_and_headers_joined() -> None:
     content = b"POST https://h.example/p?q HTTP/1.1\r\nA: 1 \r\nb:2\na: 3\r\n\r\n\r\n\xff\n"
-    assert read_saved_delivery(content) == SavedDelivery(
+    assert read_saved_message(content) == SavedMessage(
         "POST", "/p?q", {"a": "1,3", "b": "2"}, b"\r\n\xff\n"
     )
 
 
 def test_standard_input_is_a_file_too(tmp_path: Path) -> None:
-    delivery = tmp_path / "delivery.http"
-    delivery.write_bytes(saved("shopify"))
-    environment = make_environment(**HOOKS, FILE=str(delivery))
+    message = tmp_path / "message.http"
+    message.write_bytes(saved("shopify"))
+    environment = make_environment(**HOOKS, FILE=str(message))
     script = (
         "import os, sys; from gateway.__main__ import main; "
         "os.dup2(os.open(os.environ['FILE'], os.O_RDONLY), 0); "

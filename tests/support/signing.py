@@ -1,7 +1,7 @@
 """How each sender signs, written from its documentation and not from the gateway's recipes.
 
 ``SENDERS`` has one for every recipe; a test refuses a recipe without. Each knows how to sign, and
-one delivery that withdraws the consent of ``NUMBER``.
+one message that withdraws the consent of ``NUMBER``.
 """
 
 import base64
@@ -21,7 +21,7 @@ SECRET = "whsec_c2lnbmVkIHdpdGggdGhlc2UgYnl0ZXM="
 
 
 @dataclass(frozen=True)
-class Delivery:
+class Message:
     """What is to be signed: a body, sent to an address at a time under an id."""
 
     body: bytes
@@ -30,12 +30,12 @@ class Delivery:
     id: str = "delivery-1"
 
 
-Sign = Callable[[str, Delivery], Mapping[str, str]]
+Sign = Callable[[str, Message], Mapping[str, str]]
 
 
 @dataclass(frozen=True)
 class Sender:
-    """``headers`` signs; ``event`` is the delivery's body; ``times`` says if the time is signed."""
+    """``headers`` signs; ``event`` is the message's body; ``times`` says if the time is signed."""
 
     headers: Sign
     event: object
@@ -43,15 +43,13 @@ class Sender:
     form: bool = False
     signs_body: bool = True
 
-    def delivery(
-        self, event: object = None, *, sent_at: datetime = NOW, url: str = URL
-    ) -> Delivery:
+    def message(self, event: object = None, *, sent_at: datetime = NOW, url: str = URL) -> Message:
         """The sender's opt-out, or another event, as its bytes."""
         event = self.event if event is None else event
         if self.form:
             assert isinstance(event, dict)
-            return Delivery(urlencode(event).encode(), sent_at, url)
-        return Delivery(json.dumps(event).encode(), sent_at, url)
+            return Message(urlencode(event).encode(), sent_at, url)
+        return Message(json.dumps(event).encode(), sent_at, url)
 
 
 def mac(key: str | bytes, text: bytes, algorithm: str = "sha256") -> bytes:
@@ -67,76 +65,76 @@ def unix(moment: datetime) -> str:
     return str(int(moment.timestamp()))
 
 
-def standard_webhooks(secret: str, delivery: Delivery) -> Mapping[str, str]:
+def standard_webhooks(secret: str, message: Message) -> Mapping[str, str]:
     key = base64.b64decode(secret.removeprefix("whsec_"))
-    text = f"{delivery.id}.{unix(delivery.sent_at)}.".encode() + delivery.body
+    text = f"{message.id}.{unix(message.sent_at)}.".encode() + message.body
     return {
-        "webhook-id": delivery.id,
-        "webhook-timestamp": unix(delivery.sent_at),
+        "webhook-id": message.id,
+        "webhook-timestamp": unix(message.sent_at),
         "webhook-signature": "v1a,bm90IG91cnM= v1," + base64_text(mac(key, text)),
     }
 
 
-def shopify(secret: str, delivery: Delivery) -> Mapping[str, str]:
-    signature = base64_text(mac(secret, delivery.body))
-    return {"X-Shopify-Hmac-Sha256": signature, "X-Shopify-Webhook-Id": delivery.id}
+def shopify(secret: str, message: Message) -> Mapping[str, str]:
+    signature = base64_text(mac(secret, message.body))
+    return {"X-Shopify-Hmac-Sha256": signature, "X-Shopify-Webhook-Id": message.id}
 
 
-def hubspot(secret: str, delivery: Delivery) -> Mapping[str, str]:
-    time = unix(delivery.sent_at) + "000"
-    text = b"POST" + delivery.url.encode() + delivery.body + time.encode()
+def hubspot(secret: str, message: Message) -> Mapping[str, str]:
+    time = unix(message.sent_at) + "000"
+    text = b"POST" + message.url.encode() + message.body + time.encode()
     signature = base64_text(mac(secret, text))
     return {"X-HubSpot-Signature-v3": signature, "X-HubSpot-Request-Timestamp": time}
 
 
-def klaviyo(secret: str, delivery: Delivery) -> Mapping[str, str]:
-    time = format_datetime(delivery.sent_at, usegmt=True)
-    signature = mac(secret, delivery.body + time.encode()).hex()
+def klaviyo(secret: str, message: Message) -> Mapping[str, str]:
+    time = format_datetime(message.sent_at, usegmt=True)
+    signature = mac(secret, message.body + time.encode()).hex()
     return {"Klaviyo-Signature": signature, "Klaviyo-Timestamp": time}
 
 
-def segment(secret: str, delivery: Delivery) -> Mapping[str, str]:
-    return {"X-Signature": mac(secret, delivery.body, "sha1").hex()}
+def segment(secret: str, message: Message) -> Mapping[str, str]:
+    return {"X-Signature": mac(secret, message.body, "sha1").hex()}
 
 
-def customerio(secret: str, delivery: Delivery) -> Mapping[str, str]:
-    time = unix(delivery.sent_at)
-    signature = mac(secret, b"v0:" + time.encode() + b":" + delivery.body).hex()
+def customerio(secret: str, message: Message) -> Mapping[str, str]:
+    time = unix(message.sent_at)
+    signature = mac(secret, b"v0:" + time.encode() + b":" + message.body).hex()
     return {"X-CIO-Signature": signature, "X-CIO-Timestamp": time}
 
 
-def attentive(secret: str, delivery: Delivery) -> Mapping[str, str]:
-    return {"x-attentive-hmac-sha256": mac(secret, delivery.body).hex()}
+def attentive(secret: str, message: Message) -> Mapping[str, str]:
+    return {"x-attentive-hmac-sha256": mac(secret, message.body).hex()}
 
 
-def intercom(secret: str, delivery: Delivery) -> Mapping[str, str]:
-    return {"X-Hub-Signature": "sha1=" + mac(secret, delivery.body, "sha1").hex()}
+def intercom(secret: str, message: Message) -> Mapping[str, str]:
+    return {"X-Hub-Signature": "sha1=" + mac(secret, message.body, "sha1").hex()}
 
 
-def zendesk(secret: str, delivery: Delivery) -> Mapping[str, str]:
-    time = delivery.sent_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+def zendesk(secret: str, message: Message) -> Mapping[str, str]:
+    time = message.sent_at.strftime("%Y-%m-%dT%H:%M:%SZ")
     return {
-        "X-Zendesk-Webhook-Signature": base64_text(mac(secret, time.encode() + delivery.body)),
+        "X-Zendesk-Webhook-Signature": base64_text(mac(secret, time.encode() + message.body)),
         "X-Zendesk-Webhook-Signature-Timestamp": time,
-        "X-Zendesk-Webhook-Invocation-Id": delivery.id,
+        "X-Zendesk-Webhook-Invocation-Id": message.id,
     }
 
 
-def marketing_cloud(secret: str, delivery: Delivery) -> Mapping[str, str]:
-    return {"x-sfmc-ens-signature": base64_text(mac(secret, delivery.body))}
+def marketing_cloud(secret: str, message: Message) -> Mapping[str, str]:
+    return {"x-sfmc-ens-signature": base64_text(mac(secret, message.body))}
 
 
-def braze(secret: str, _: Delivery) -> Mapping[str, str]:
+def braze(secret: str, _: Message) -> Mapping[str, str]:
     return {"X-Hook-Token": secret}
 
 
-def bearer(secret: str, _: Delivery) -> Mapping[str, str]:
+def bearer(secret: str, _: Message) -> Mapping[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
 
-def twilio(secret: str, delivery: Delivery) -> Mapping[str, str]:
-    fields = sorted(parse_qsl(delivery.body.decode(), keep_blank_values=True))
-    text = delivery.url + "".join(name + value for name, value in fields)
+def twilio(secret: str, message: Message) -> Mapping[str, str]:
+    fields = sorted(parse_qsl(message.body.decode(), keep_blank_values=True))
+    text = message.url + "".join(name + value for name, value in fields)
     return {"X-Twilio-Signature": base64_text(mac(secret, text.encode(), "sha1"))}
 
 

@@ -16,7 +16,7 @@ from gateway.ledger.search import Criteria
 from gateway.settings import Settings
 from gateway.webhooks.recipes import read_recipes
 from tests.support.factories import ROOT
-from tests.support.signing import NUMBER, SECRET, SENDERS, Delivery, mac
+from tests.support.signing import NUMBER, SECRET, SENDERS, Message, mac
 
 RECIPES = sorted(read_recipes())
 SAMPLES = ROOT / "tests" / "webhook_samples"
@@ -53,11 +53,11 @@ def change_ledger(settings: Settings, statement: str) -> None:
     connection.close()
 
 
-def signed(recipe: str, event: object = None, *, delivery_id: str = "delivery-1") -> Delivery:
+def signed(recipe: str, event: object = None, *, delivery_id: str = "delivery-1") -> Message:
     """The recipe's opt-out, or another event, sent now to the source of that name."""
     url = f"{PUBLIC_URL}/v1/webhooks/{recipe}"
-    delivery = SENDERS[recipe].delivery(event, sent_at=datetime.now(UTC), url=url)
-    return replace(delivery, id=delivery_id)
+    message = SENDERS[recipe].message(event, sent_at=datetime.now(UTC), url=url)
+    return replace(message, id=delivery_id)
 
 
 def media_type(recipe: str) -> Mapping[str, str]:
@@ -66,13 +66,13 @@ def media_type(recipe: str) -> Mapping[str, str]:
 
 
 def post(
-    client: FlaskClient, recipe: str, delivery: Delivery, headers: Mapping[str, str] | None = None
+    client: FlaskClient, recipe: str, message: Message, headers: Mapping[str, str] | None = None
 ) -> TestResponse:
     """Posts it, signed by its sender unless other ``headers`` are given."""
     if headers is None:
-        headers = SENDERS[recipe].headers(SECRET, delivery)
-    address = delivery.url.removeprefix(PUBLIC_URL)
-    return client.post(address, data=delivery.body, headers={**media_type(recipe), **headers})
+        headers = SENDERS[recipe].headers(SECRET, message)
+    address = message.url.removeprefix(PUBLIC_URL)
+    return client.post(address, data=message.body, headers={**media_type(recipe), **headers})
 
 
 def post_helpdesk(client: FlaskClient, event: object) -> TestResponse:

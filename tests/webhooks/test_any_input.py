@@ -29,7 +29,7 @@ def assert_sound(reading: Reading | ErrorCode) -> None:
         assert reading in (ErrorCode.INVALID_JSON, ErrorCode.INVALID_REQUEST)
         return
     assert reading.ignored >= 0
-    keys = [withdrawal.delivery_key for withdrawal in reading.withdrawals]
+    keys = [withdrawal.repeat_key for withdrawal in reading.withdrawals]
     assert len(set(keys)) == len(keys)
     for withdrawal in reading.withdrawals:
         assert (withdrawal.phone_number.digits is None) == (

@@ -48,7 +48,7 @@ def test_a_source_by_hand_may_use_every_documented_key() -> None:
         phone_numbers = "contact.phone"
         events = "data"
         list = false
-        delivery_id = "header:X-Delivery-Id"
+        delivery_id = "header:X-Message-Id"
         requested_at = "occurred_at"
         answer = "twiml"
         [helpdesk.signature]
@@ -65,7 +65,7 @@ def test_a_source_by_hand_may_use_every_documented_key() -> None:
     """)["helpdesk"]
     assert source.store == "TACOS"
     assert source.secrets == (b"s3cret-of-the-hook", b"s3cret-of-next")
-    assert source.delivery_id_header == "X-Delivery-Id"
+    assert source.delivery_id_header == "X-Message-Id"
     assert source.signature.timestamp is not None
     assert source.signature.timestamp.format is TimestampFormat.UNIX_MS
     assert source.signature.timestamp.tolerance == 1.5
@@ -147,15 +147,27 @@ PREFIX = "[helpdesk] "
         ('"HOOK"', "{}", "secret_env: must be the name"),
         ('opt_out = "stop"', "", "opt_out: is missing"),
         ('"stop"', '""', "opt_out: must not be empty"),
-        ('"stop"', "true", "opt_out: must be a text"),
-        ('"stop"', '"a ="', "opt_out: is no JMESPath"),
-        ('"stop"', '"foo["', "opt_out: is no JMESPath"),
-        ('"stop"', '"lowercase(a)"', "opt_out: is no JMESPath: there is no function lowercase()"),
-        ('"stop"', '"a[?lower(b, c)]"', "opt_out: is no JMESPath: lower() does not take 2"),
-        ('"stop"', '"not_null()"', "opt_out: is no JMESPath: not_null() does not take 0"),
-        ('"stop"', '"' + "(" * 5000 + '"', "opt_out: is no JMESPath"),
+        ('"stop"', "true", "opt_out: must be a string"),
+        ('"stop"', '"a ="', "opt_out: is not a valid JMESPath expression"),
+        ('"stop"', '"foo["', "opt_out: is not a valid JMESPath expression"),
+        (
+            '"stop"',
+            '"lowercase(a)"',
+            "opt_out: is not a valid JMESPath expression: there is no function lowercase()",
+        ),
+        (
+            '"stop"',
+            '"a[?lower(b, c)]"',
+            "opt_out: is not a valid JMESPath expression: lower() does not take 2",
+        ),
+        (
+            '"stop"',
+            '"not_null()"',
+            "opt_out: is not a valid JMESPath expression: not_null() does not take 0",
+        ),
+        ('"stop"', '"' + "(" * 5000 + '"', "opt_out: is not a valid JMESPath expression"),
         ('phone_numbers = "phone"', "", "phone_numbers: is missing"),
-        ('phone_numbers = "phone"', "phone_numbers = ['phone']", "phone_numbers: must be a text"),
+        ('phone_numbers = "phone"', "phone_numbers = ['phone']", "phone_numbers: must be a string"),
         ("signature =", "signatur =", "signatur: unknown key"),
         ("signature =", "signatur =", "signature: is missing"),
         ('{scheme = "hmac", header = "X-Signature"}', '"hmac"', "signature: must be a table"),
@@ -167,29 +179,33 @@ PREFIX = "[helpdesk] "
         ('re"}', 're", encoding = "hex "}', "signature.encoding: must be one of hex, base64"),
         ('re"}', 're", secret_format = "hex"}', "signature.secret_format: must be one of"),
         ('re"}', 're", secret_format = "whsec"}', "secret_env: HOOK is not base64 after whsec_"),
-        ('re"}', 're", prefix = 1}', "signature.prefix: must be a text"),
+        ('re"}', 're", prefix = 1}', "signature.prefix: must be a string"),
         ('re"}', 're", sigend = "{body}"}', "signature.sigend: unknown key"),
-        ('re"}', 're", signed = "{Body}"}', 'signature.signed: "{Body}" is none of'),
-        ('re"}', 're", signed = "{}{body}"}', 'signature.signed: "{}" is none of'),
-        ('re"}', 're", signed = "{method}"}', "signature.signed: must hold {body}"),
-        ('re"}', 're", signed = "{timestamp}{body}"}', "signature.signed: holds {timestamp}"),
-        ('re"}', 're", signed = "{id}{body}"}', "signature.signed: holds {id}"),
-        ('re"}', 're", signed = "{url}{body}"}', "signature: signs the address, so PUBLIC_URL"),
+        ('re"}', 're", signed = "{Body}"}', 'signature.signed: "{Body}" is unknown'),
+        ('re"}', 're", signed = "{}{body}"}', 'signature.signed: "{}" is unknown'),
+        ('re"}', 're", signed = "{method}"}', "signature.signed: must contain {body}"),
+        ('re"}', 're", signed = "{timestamp}{body}"}', "signature.signed: contains {timestamp}"),
+        ('re"}', 're", signed = "{id}{body}"}', "signature.signed: contains {id}"),
+        ('re"}', 're", signed = "{url}{body}"}', "signature: covers the address, so PUBLIC_URL"),
         ('re"}', 're", timestamp = "X-T"}', "signature.timestamp: must be a table"),
         ('re"}', 're", timestamp = {}}', "signature.timestamp.header: is missing"),
         ('re"}', 're", timestamp = {header = "T", format = "iso"}}', "signature.timestamp.format"),
         ('re"}', 're", timestamp = {header = "T", skew = 1}}', "signature.timestamp.skew: unknown"),
         ('{scheme = "hmac"', '{hash = "sha1", scheme = "token"', "signature.hash: unknown key"),
-        ('"hmac"', '"twilio"', "signature: signs the address, so PUBLIC_URL has to be set"),
+        ('"hmac"', '"twilio"', "signature: covers the address, so PUBLIC_URL must be set"),
         ('"hmac"', '"twilio"', "body: must be form"),
         ("[helpdesk]", "[helpdesk]\nstore = 'SUSHI'", "store: must be one of PIZZA, TACOS"),
         ("[helpdesk]", "[helpdesk]\nstore = 'TACO\u017f'", "store: must be one of PIZZA, TACOS"),
         ("[helpdesk]", "[helpdesk]\nlist = 'no'", "list: must be true or false"),
         ("[helpdesk]", "[helpdesk]\nanswer = 'xml'", "answer: must be one of json, twiml"),
         ("[helpdesk]", "[helpdesk]\nbody = 'xml'", "body: must be one of json, form"),
-        ("[helpdesk]", "[helpdesk]\nevents = 'data['", "events: is no JMESPath"),
+        (
+            "[helpdesk]",
+            "[helpdesk]\nevents = 'data['",
+            "events: is not a valid JMESPath expression",
+        ),
         ("[helpdesk]", "[helpdesk]\ndelivery_id = 'header:'", "delivery_id: must name a header"),
-        ("[helpdesk]", "[helpdesk]\ndelivery_id = 1", "delivery_id: must be a text"),
+        ("[helpdesk]", "[helpdesk]\ndelivery_id = 1", "delivery_id: must be a string"),
         ("[helpdesk]", "[helpdesk]\nrequested_at = ''", "requested_at: must not be empty"),
         ("[helpdesk]", "[helpdesk]\n'a\\nb' = 1", '"a\\\\nb": unknown key'),
         ("[helpdesk]", "[helpdesk]\nrecipe = 'spotify'", "recipe: must be one of"),
@@ -216,10 +232,19 @@ def test_a_tolerance_is_a_positive_number(tolerance: str) -> None:
         ("[a\n", "is not TOML: "),
         ("a = 1\na = 2", "is not TOML: "),
         ("a = " + "[" * 100_000, "is not TOML: "),
-        ("recipe = 'shopify'", "recipe: is no table; each source is one, [recipe]"),
-        (BY_HAND.replace("[helpdesk]", "['a b']"), '["a b"]: a name is up to 92 ASCII letters, digits'),
-        (BY_HAND.replace("[helpdesk]", '["é"]'), '["\\u00e9"]: a name is up to 92 ASCII letters, digits'),
-        (BY_HAND.replace("[helpdesk]", '[""]'), '[""]: a name is up to 92 ASCII letters, digits'),
+        ("recipe = 'shopify'", "recipe: is not a table; each source is a table, [recipe]"),
+        (
+            BY_HAND.replace("[helpdesk]", "['a b']"),
+            '["a b"]: the name must be 1 to 92 ASCII letters, digits',
+        ),
+        (
+            BY_HAND.replace("[helpdesk]", '["é"]'),
+            '["\\u00e9"]: the name must be 1 to 92 ASCII letters, digits',
+        ),
+        (
+            BY_HAND.replace("[helpdesk]", '[""]'),
+            '[""]: the name must be 1 to 92 ASCII letters, digits',
+        ),
     ],
 )
 def test_a_text_that_is_no_table_of_sources_is_refused(text: str, fault: str) -> None:

@@ -22,7 +22,7 @@ from gateway.webhooks.signatures import (
     verify,
 )
 from gateway.webhooks.source import WebhookSource
-from tests.support.signing import NOW, NUMBER, SECRET, SENDERS, URL, Delivery, base64_text, mac
+from tests.support.signing import NOW, NUMBER, SECRET, SENDERS, URL, Message, base64_text, mac
 
 RECIPES = sorted(read_recipes())
 TIMED = [recipe for recipe in RECIPES if SENDERS[recipe].times]
@@ -39,14 +39,14 @@ def make_source(recipe: str, *secrets: str) -> WebhookSource:
     return sources["source"]
 
 
-def make_request(headers: Mapping[str, str], delivery: Delivery) -> SignedRequest:
+def make_request(headers: Mapping[str, str], message: Message) -> SignedRequest:
     lower = {name.lower(): value for name, value in headers.items()}
-    return SignedRequest("POST", delivery.url, lower, delivery.body)
+    return SignedRequest("POST", message.url, lower, message.body)
 
 
 def signed_request(recipe: str, *, sent_at: datetime = NOW) -> SignedRequest:
-    delivery = SENDERS[recipe].delivery(sent_at=sent_at)
-    return make_request(SENDERS[recipe].headers(SECRET, delivery), delivery)
+    message = SENDERS[recipe].message(sent_at=sent_at)
+    return make_request(SENDERS[recipe].headers(SECRET, message), message)
 
 
 def with_signature(recipe: str, value: str) -> SignedRequest:
@@ -291,9 +291,9 @@ def test_twilio_published_vectors(body: bytes, published: str) -> None:
 def test_twilio_signs_with_or_without_the_default_port(
     signed_url: str, public_url: str, refusal: Refusal | None
 ) -> None:
-    delivery = Delivery(b"From=%2B19995551234&Body=&Body=again", url=signed_url)
-    headers = SENDERS["twilio"].headers(SECRET, delivery)
-    request = make_request(headers, replace(delivery, url=public_url))
+    message = Message(b"From=%2B19995551234&Body=&Body=again", url=signed_url)
+    headers = SENDERS["twilio"].headers(SECRET, message)
+    request = make_request(headers, replace(message, url=public_url))
     assert make_source("twilio").verify(request, NOW) is refusal
 
 

@@ -45,7 +45,7 @@ def test_samples_carry_their_time() -> None:
     source = recipe_source("hubspot")
     first, second = source.read(sample("hubspot_property_change_batch.json"), {}, NOW).withdrawals
     assert first.requested_at == datetime(2025, 11, 20, 12, 14, 2, tzinfo=UTC)
-    assert first.delivery_key != second.delivery_key
+    assert first.repeat_key != second.repeat_key
 
 
 def test_an_opt_out_without_a_number_is_kept_for_a_person_to_see() -> None:
@@ -193,10 +193,10 @@ def test_jmespath_decides_and_where_it_fails_it_is_no_opt_out(
         ("", [(None, "is empty")]),
         (" ", [(None, "is empty")]),
         (["9995551234", None], [("9995551234", None), (None, "is missing")]),
-        ([["9995551234"]], [(None, "must be a text or an integer")]),
-        ({"phone": "9995551234"}, [(None, "must be a text or an integer")]),
-        (True, [(None, "must be a text or an integer")]),
-        (9995551234.0, [(None, "must be a text or an integer")]),
+        ([["9995551234"]], [(None, "must be a string or an integer")]),
+        ({"phone": "9995551234"}, [(None, "must be a string or an integer")]),
+        (True, [(None, "must be a string or an integer")]),
+        (9995551234.0, [(None, "must be a string or an integer")]),
         ("9" * 33, [(None, "is longer than 32 characters")]),
     ],
 )
@@ -240,7 +240,7 @@ def test_why_a_number_is_unusable_does_not_tell_it() -> None:
 
 def key_of(source: WebhookSource, value: object, **headers: str) -> str:
     [withdrawal] = read(source, value, **headers).withdrawals
-    return withdrawal.delivery_key
+    return withdrawal.repeat_key
 
 
 def test_a_repeat_has_the_same_key_and_what_differs_another() -> None:
@@ -289,7 +289,7 @@ def test_one_delivery_names_a_number_once_but_each_missing_one() -> None:
     person, nobody = {"stop": 1, "phone": "9995551234"}, {"stop": 1}
     reading = read(make_source(), [person, nobody, person, nobody])
     assert numbers(reading) == ["9995551234", None, None]
-    assert len({withdrawal.delivery_key for withdrawal in reading.withdrawals}) == 3
+    assert len({withdrawal.repeat_key for withdrawal in reading.withdrawals}) == 3
 
 
 @pytest.mark.parametrize(

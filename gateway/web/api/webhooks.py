@@ -23,7 +23,7 @@ from gateway.web.docs.description import (
 )
 from gateway.web.problems import problem
 from gateway.web.requests import BODY_PROBLEMS, read_body
-from gateway.webhooks.signatures import SignedRequest
+from gateway.webhooks.signatures import SENTENCES, SignedRequest
 from gateway.webhooks.source import LARGEST_BODY, Answer, Reading, WebhookSource, Withdrawal
 from schemas.webhook import WebhookAnswerSchema
 
@@ -102,8 +102,7 @@ def _verify(source: WebhookSource, signed: SignedRequest, now: datetime) -> None
     refusal = source.verify(signed, now)
     if refusal:
         REFUSALS.labels(source.name, refusal).inc()
-        what = f"The delivery is not believed: {refusal.replace('_', ' ')}."
-        raise GatewayError(ErrorCode.UNAUTHORIZED, what)
+        raise GatewayError(ErrorCode.UNAUTHORIZED, SENTENCES[refusal])
 
 
 def _entry(source: WebhookSource, withdrawal: Withdrawal) -> tuple[OptOutRequest, Receipt]:
@@ -115,7 +114,7 @@ def _entry(source: WebhookSource, withdrawal: Withdrawal) -> tuple[OptOutRequest
         requested_at=withdrawal.requested_at,
     )
     valid_for = _A_BODY_REPEATS_WITHIN if withdrawal.expires else None
-    return wish, Receipt(withdrawal.delivery_key, withdrawal.delivery_key, valid_for)
+    return wish, Receipt(withdrawal.repeat_key, withdrawal.repeat_key, valid_for)
 
 
 def _answer(source: WebhookSource, reading: Reading, recorded: list[Recorded]) -> Response:

@@ -133,16 +133,16 @@ def test_one_delivery_id_with_two_sources_is_two_opt_outs(
 ) -> None:
     for name in ("zapier", "make"):
         body = json.dumps({"action": "opt_out", "phone": NUMBER}).encode()
-        delivery = replace(signed(name), body=body)
-        assert post(client, name, delivery, bearer(SECRET, delivery)).status_code == 202
+        message = replace(signed(name), body=body)
+        assert post(client, name, message, bearer(SECRET, message)).status_code == 202
     assert len(on_record(settings)) == 2
 
 
 def test_a_repeat_tells_how_the_opt_out_stands_now(client: FlaskClient, settings: Settings) -> None:
-    delivery = signed("shopify")
-    post(client, "shopify", delivery)
+    message = signed("shopify")
+    post(client, "shopify", message)
     change_ledger(settings, "UPDATE opt_outs SET status = 'opted_out', next_attempt_at = NULL")
-    [told] = post(client, "shopify", delivery).get_json()["opt_outs"]
+    [told] = post(client, "shopify", message).get_json()["opt_outs"]
     assert told["status"] == "opted_out"
 
 
@@ -155,11 +155,11 @@ def scraped(client: FlaskClient, name: str) -> Mapping[str, float]:
 
 def test_refusals_are_counted_by_source_and_reason(client: FlaskClient) -> None:
     before = scraped(client, "webhook_refusals_total")
-    delivery = signed("shopify")
-    post(client, "shopify", delivery, {})
-    post(client, "shopify", delivery, SENDERS["shopify"].headers("other", delivery))
-    post(client, "shopify", replace(delivery, body=b"{"))
-    post(client, "shopify", delivery, {"Content-Encoding": "gzip"})
+    message = signed("shopify")
+    post(client, "shopify", message, {})
+    post(client, "shopify", message, SENDERS["shopify"].headers("other", message))
+    post(client, "shopify", replace(message, body=b"{"))
+    post(client, "shopify", message, {"Content-Encoding": "gzip"})
     client.post("/v1/webhooks/nobody", json={})
     after = scraped(client, "webhook_refusals_total")
     grown = {labels: n - before.get(labels, 0) for labels, n in after.items()}
@@ -208,14 +208,14 @@ def test_the_same_delivery_at_one_instant_on_two_processes_is_one_opt_out(
     settings: Settings, database_url: str, crmtext: FakeCrmText, tmp_path: Path
 ) -> None:
     environment = make_environment(CRMTEXT_URL=crmtext.url, DATABASE_URL=database_url, **HOOKS)
-    delivery = signed("shopify")
-    headers = {**SENDERS["shopify"].headers(SECRET, delivery), **media_type("shopify")}
+    message = signed("shopify")
+    headers = {**SENDERS["shopify"].headers(SECRET, message), **media_type("shopify")}
     start = threading.Barrier(16)
 
     def send(url: str) -> requests.Response:
         start.wait()
         address = f"{url}/v1/webhooks/shopify"
-        return requests.post(address, delivery.body, headers=headers, timeout=20)
+        return requests.post(address, message.body, headers=headers, timeout=20)
 
     with serve({**environment, "WEB_CONCURRENCY": "2"}, tmp_path) as served:
         with ThreadPoolExecutor(16) as pool:

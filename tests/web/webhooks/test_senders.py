@@ -14,7 +14,7 @@ from gateway.consent import OptOut, Status
 from gateway.settings import Settings
 from tests.support.factories import BEARER, make_settings
 from tests.support.fake_crmtext import FakeCrmText
-from tests.support.signing import NUMBER, SECRET, SENDERS, Delivery, mac
+from tests.support.signing import NUMBER, SECRET, SENDERS, Message, mac
 from tests.support.webhooks import (
     HOOKS,
     PUBLIC_URL,
@@ -31,8 +31,8 @@ from tests.support.webhooks import (
 JSON_RECIPES = [recipe for recipe in RECIPES if not SENDERS[recipe].form]
 
 
-def another(recipe: str) -> Delivery:
-    """The same person's opt-out under a new delivery id, or with a new body where there is none."""
+def another(recipe: str) -> Message:
+    """The same person's opt-out under a new message id, or with a new body where there is none."""
     event = changed(SENDERS[recipe].event, "(?i)(^|[a-z_])id$", "4711")
     if isinstance(event, dict):
         event = {**event, "again": "yes"}
@@ -83,9 +83,9 @@ def test_an_opt_out_is_on_record_before_the_answer_and_sent_later(
 def test_a_repeat_names_the_opt_outs_of_the_first(
     recipe: str, client: FlaskClient, settings: Settings
 ) -> None:
-    delivery = signed(recipe)
-    post(client, recipe, delivery)
-    later = replace(delivery, sent_at=delivery.sent_at + timedelta(seconds=30))
+    message = signed(recipe)
+    post(client, recipe, message)
+    later = replace(message, sent_at=message.sent_at + timedelta(seconds=30))
     response = post(client, recipe, later)
     [opt_out] = on_record(settings)
     assert_answered(recipe, response, [opt_out])
@@ -108,28 +108,28 @@ def test_the_same_person_later_is_another_opt_out(
 def test_what_is_not_signed_with_the_secret_is_401(
     recipe: str, client: FlaskClient, settings: Settings
 ) -> None:
-    sender, delivery = SENDERS[recipe], signed(recipe)
-    wrong = sender.headers("whsec_b3RoZXI=", delivery)
-    detail = assert_problem(post(client, recipe, delivery, wrong), 401, "unauthorized")
-    assert detail == "The delivery is not believed: wrong signature."
-    detail = assert_problem(post(client, recipe, delivery, {}), 401, "unauthorized")
-    assert detail == "The delivery is not believed: missing signature."
+    sender, message = SENDERS[recipe], signed(recipe)
+    wrong = sender.headers("whsec_b3RoZXI=", message)
+    detail = assert_problem(post(client, recipe, message, wrong), 401, "unauthorized")
+    assert detail == "The webhook signature is wrong."
+    detail = assert_problem(post(client, recipe, message, {}), 401, "unauthorized")
+    assert detail == "The webhook signature is missing."
     if sender.signs_body:
-        right = sender.headers(SECRET, delivery)
-        forged = replace(delivery, body=delivery.body.replace(b"1234", b"1235"))
+        right = sender.headers(SECRET, message)
+        forged = replace(message, body=message.body.replace(b"1234", b"1235"))
         assert_problem(post(client, recipe, forged, right), 401, "unauthorized")
     assert on_record(settings) == []
 
 
 @pytest.mark.parametrize("recipe", [name for name in RECIPES if SENDERS[name].times])
-@pytest.mark.parametrize(("hours", "which"), [(-1, "stale"), (1, "future")])
+@pytest.mark.parametrize(("hours", "which"), [(-1, "too old"), (1, "in the future")])
 def test_a_time_out_of_tolerance_is_401(
     recipe: str, hours: int, which: str, client: FlaskClient, settings: Settings
 ) -> None:
     sent_at = datetime.now(UTC) + timedelta(hours=hours)
     response = post(client, recipe, replace(signed(recipe), sent_at=sent_at))
     detail = assert_problem(response, 401, "unauthorized")
-    assert detail == f"The delivery is not believed: {which} timestamp."
+    assert detail == f"The webhook timestamp is {which}."
     assert on_record(settings) == []
 
 
@@ -148,7 +148,8 @@ def test_an_unusable_number_is_on_record_and_counts(
     assert shown["phone_number"] is None
     assert shown["error"] == {
         "code": "invalid_phone_number",
-        "detail": "The phone number is of another country; only US numbers (+1) can be opted out.",
+        "detail": "The phone number is from another country; "
+        "only US numbers (+1) can be opted out.",
         "retryable": False,
         "crmtext": None,
     }
@@ -170,9 +171,9 @@ def test_another_event_is_200_and_ignored(
 
 @pytest.mark.parametrize("recipe", JSON_RECIPES)
 def test_an_unreadable_body_is_400(recipe: str, client: FlaskClient, settings: Settings) -> None:
-    delivery = signed(recipe)
+    message = signed(recipe)
     for body in (b"", b"{", b"\xff", b'{"a": 1, "a": 2}', b"[" * 100_000):
-        assert_problem(post(client, recipe, replace(delivery, body=body)), 400, "invalid_json")
+        assert_problem(post(client, recipe, replace(message, body=body)), 400, "invalid_json")
     assert on_record(settings) == []
 
 
@@ -180,13 +181,13 @@ def test_an_unreadable_body_is_400(recipe: str, client: FlaskClient, settings: S
 def test_a_wrong_type_a_coding_and_a_large_body_are_refused_unread(
     recipe: str, client: FlaskClient, settings: Settings
 ) -> None:
-    delivery = signed(recipe)
-    headers = SENDERS[recipe].headers(SECRET, delivery)
-    text = post(client, recipe, delivery, {**headers, "Content-Type": "text/plain"})
+    message = signed(recipe)
+    headers = SENDERS[recipe].headers(SECRET, message)
+    text = post(client, recipe, message, {**headers, "Content-Type": "text/plain"})
     assert_problem(text, 415, "unsupported_media_type")
-    gzip = post(client, recipe, delivery, {**headers, "Content-Encoding": "gzip"})
+    gzip = post(client, recipe, message, {**headers, "Content-Encoding": "gzip"})
     assert_problem(gzip, 415, "unsupported_media_type")
-    large = replace(delivery, body=b" " * (1024 * 1024 + 1))
+    large = replace(message, body=b" " * (1024 * 1024 + 1))
     assert_problem(post(client, recipe, large), 413, "payload_too_large")
     assert on_record(settings) == []
 
@@ -219,26 +220,26 @@ def test_a_body_of_one_mebibyte_is_taken(client: FlaskClient) -> None:
 
 
 def test_a_body_without_a_type_is_taken_for_the_sources_own(client: FlaskClient) -> None:
-    delivery = signed("shopify")
-    headers = SENDERS["shopify"].headers(SECRET, delivery)
-    response = client.post("/v1/webhooks/shopify", data=delivery.body, headers=headers)
+    message = signed("shopify")
+    headers = SENDERS["shopify"].headers(SECRET, message)
+    response = client.post("/v1/webhooks/shopify", data=message.body, headers=headers)
     assert response.status_code == 202
 
 
 def test_a_list_is_refused_where_only_its_first_element_is_signed(
     client: FlaskClient, settings: Settings
 ) -> None:
-    delivery = replace(signed("segment"), body=(SAMPLES / "segment_batch.json").read_bytes())
-    detail = assert_problem(post(client, "segment", delivery), 400, "invalid_request")
+    message = replace(signed("segment"), body=(SAMPLES / "segment_batch.json").read_bytes())
+    detail = assert_problem(post(client, "segment", message), 400, "invalid_request")
     assert detail == "The body is a list; this source sends one event at a time."
     assert on_record(settings) == []
 
 
 def test_a_form_that_is_not_utf_8_is_400(client: FlaskClient) -> None:
     # Twilio's signature is of the form's fields, so that what has none is not believed first.
-    delivery = replace(signed("twilio"), body=b"Body=%ff")
+    message = replace(signed("twilio"), body=b"Body=%ff")
     headers = {"X-Twilio-Signature": "YWJj"}
-    assert_problem(post(client, "twilio", delivery, headers), 401, "unauthorized")
+    assert_problem(post(client, "twilio", message, headers), 401, "unauthorized")
     sources = (
         "[form]\nsecret_env = 'HOOK_SECRET'\nbody = 'form'\nopt_out = 'stop'\n"
         "phone_numbers = 'phone'\nsignature = {header = 'X-Signature'}"
@@ -246,8 +247,8 @@ def test_a_form_that_is_not_utf_8_is_400(client: FlaskClient) -> None:
     form = create_app(make_settings(**HOOKS | {"WEBHOOK_SOURCES": sources})).test_client()
     response = form.post(
         "/v1/webhooks/form",
-        data=delivery.body,
-        headers={"X-Signature": mac(SECRET, delivery.body).hex(), **media_type("twilio")},
+        data=message.body,
+        headers={"X-Signature": mac(SECRET, message.body).hex(), **media_type("twilio")},
     )
     assert_problem(response, 400, "invalid_request")
 
@@ -265,34 +266,34 @@ def test_a_form_that_is_not_utf_8_is_400(client: FlaskClient) -> None:
 def test_twilio_signs_the_public_url_with_or_without_its_port(
     signed_with: str, status: int, client: FlaskClient
 ) -> None:
-    delivery = signed("twilio")
+    message = signed("twilio")
     url = f"{signed_with}/v1/webhooks/twilio"
-    headers = SENDERS["twilio"].headers(SECRET, replace(delivery, url=url))
-    assert post(client, "twilio", delivery, headers).status_code == status
+    headers = SENDERS["twilio"].headers(SECRET, replace(message, url=url))
+    assert post(client, "twilio", message, headers).status_code == status
 
 
 @pytest.mark.parametrize("recipe", ["hubspot", "twilio"])
 def test_the_query_is_signed_too(recipe: str, client: FlaskClient) -> None:
-    delivery = signed(recipe)
-    queried = replace(delivery, url=f"{delivery.url}?b=%2F&a=1")
+    message = signed(recipe)
+    queried = replace(message, url=f"{message.url}?b=%2F&a=1")
     assert post(client, recipe, queried).status_code in (200, 202)
-    headers = SENDERS[recipe].headers(SECRET, delivery)
+    headers = SENDERS[recipe].headers(SECRET, message)
     assert post(client, recipe, queried, headers).status_code == 401
 
 
 @pytest.mark.parametrize("recipe", ["hubspot", "twilio"])
 def test_the_host_header_is_not_what_is_signed(recipe: str, client: FlaskClient) -> None:
-    delivery = signed(recipe)
-    elsewhere = replace(delivery, url=f"https://evil.example.com/v1/webhooks/{recipe}")
+    message = signed(recipe)
+    elsewhere = replace(message, url=f"https://evil.example.com/v1/webhooks/{recipe}")
     headers = SENDERS[recipe].headers(SECRET, elsewhere)
     forged = {**headers, "Host": "evil.example.com", "X-Forwarded-Host": "evil.example.com"}
-    assert post(client, recipe, delivery, forged).status_code == 401
+    assert post(client, recipe, message, forged).status_code == 401
 
 
 def test_a_public_url_may_have_a_path(settings: Settings) -> None:
     under = f"{PUBLIC_URL}/gateway"
     app = create_app(replace(settings, public_url=under))
-    delivery = signed("hubspot")
+    message = signed("hubspot")
     url = f"{under}/v1/webhooks/hubspot"
-    headers = SENDERS["hubspot"].headers(SECRET, replace(delivery, url=url))
-    assert post(app.test_client(), "hubspot", delivery, headers).status_code == 202
+    headers = SENDERS["hubspot"].headers(SECRET, replace(message, url=url))
+    assert post(app.test_client(), "hubspot", message, headers).status_code == 202
