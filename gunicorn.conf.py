@@ -58,7 +58,6 @@ def _wait_until_free(server, host, port):
     while True:
         try:
             socket.create_server((host, port), family=family).close()
-            return
         except OSError as error:
             in_use = error.errno == errno.EADDRINUSE
             if not in_use or time.monotonic() > ends_at:
@@ -70,6 +69,8 @@ def _wait_until_free(server, host, port):
                     else "Check HOST and PORT."
                 )
                 sys.exit(f"Cannot listen on {host} port {port}: {why}. {advice}")
+        else:
+            return
         time.sleep(0.1)
 
 

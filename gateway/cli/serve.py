@@ -1,5 +1,6 @@
 """The processes besides the web: ``worker`` and ``release``."""
 
+import logging
 import logging.config
 import signal
 from collections.abc import Mapping
@@ -10,9 +11,12 @@ import click
 from gateway.assembly import open_crmtext, open_ledger
 from gateway.delivery.attempts import Delivery
 from gateway.delivery.worker import THREADS, Worker
-from gateway.ledger.migrations.upgrade import upgrade
+from gateway.ledger.migrations import is_newer
+from gateway.ledger.migrations.upgrade import Upgrade, upgrade
 from gateway.logs import configuration
 from gateway.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -26,6 +30,8 @@ def worker(environ: Mapping[str, str]) -> None:
     """
     settings = Settings.from_env(environ)
     logging.config.dictConfig(configuration(settings.log_level))
+    for warning in settings.warnings:
+        _log.warning(warning)
     ledger = open_ledger(settings)
     running = Worker(ledger, Delivery(ledger, open_crmtext(settings), threads=THREADS))
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -45,4 +51,15 @@ def release(environ: Mapping[str, str]) -> None:
     """
     settings = Settings.from_env(environ)
     logging.config.dictConfig(configuration(settings.log_level))
-    upgrade(open_ledger(settings).engine)
+    done = upgrade(open_ledger(settings).engine)
+    click.echo(_upgrade_words(done))
+
+
+def _upgrade_words(done: Upgrade) -> str:
+    if done.before is None:
+        return f"Created the database tables, version {done.after}."
+    if done.before != done.after:
+        return f"Upgraded the database tables from version {done.before} to {done.after}."
+    if is_newer(done.before):
+        return f"Nothing to do: the database tables are of a newer release, version {done.before}."
+    return f"Nothing to do: the database tables are up to date, version {done.after}."

@@ -8,7 +8,8 @@ from contextlib import contextmanager
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
 # Transactions are short and none is open while CRM Text is asked, so a few connections serve many
@@ -29,6 +30,42 @@ _POSTGRES_SIGNS_OF_LIFE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,
 }
+
+
+# What a driver says of a connection that failed; its own text repeats the address, in which a badly
+# written password may be taken for the host.
+_OF_A_CONNECTION = {
+    "connection refused": "connection refused",
+    "resolve host": "the host name cannot be resolved",
+    "translate host name": "the host name cannot be resolved",
+    "authentication failed": "the user name or the password is wrong",
+    "no password supplied": "the password is missing",
+    "does not exist": "the database or the user does not exist",
+    "timeout": "no answer in time",
+    "timed out": "no answer in time",
+    "too many": "it has no connection left",
+    "connection slots": "it has no connection left",
+    "starting up": "it is starting",
+    "shutting down": "it is shutting down",
+    "closed the connection": "it closed the connection",
+    "certificate": "its certificate is not trusted",
+    "ssl": "TLS failed",
+}
+
+
+def cause_of(error: SQLAlchemyError) -> str:
+    """Why the database could not be used, in words that hold no part of its address."""
+    if isinstance(error, PoolTimeout):
+        return "all connections are in use"
+    original = error.orig if isinstance(error, DBAPIError) else None
+    if isinstance(original, sqlite3.Error):
+        return str(original)
+    said_by_the_server = getattr(getattr(original, "diag", None), "message_primary", None)
+    if said_by_the_server:
+        return " ".join(str(said_by_the_server).split())
+    text = str(original).lower()
+    words = (words for mark, words in _OF_A_CONNECTION.items() if mark in text)
+    return next(words, type(original or error).__name__)
 
 
 def create_ledger_engine(url: URL) -> Engine:

@@ -15,7 +15,7 @@ from gateway.errors import LedgerUnavailable
 from gateway.ledger import migrations
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.migrations import VERSIONS, is_current
-from gateway.ledger.migrations.upgrade import upgrade
+from gateway.ledger.migrations.upgrade import Upgrade, upgrade
 from gateway.ledger.tables import clock, metadata
 from tests.support.factories import free_port
 from tests.support.ledgers import accepted, make_ledger, rows_in
@@ -44,10 +44,10 @@ def test_the_versions_that_a_release_knows_are_its_migrations() -> None:
 def test_upgrading_twice_is_upgrading_once(new_database: str) -> None:
     ledger = make_ledger(new_database)
     assert is_current(ledger.engine) is False
-    upgrade(ledger.engine)
+    assert upgrade(ledger.engine) == Upgrade(None, VERSIONS[-1])
     assert is_current(ledger.engine) is True
     opt_out = accepted(ledger)
-    upgrade(ledger.engine)
+    assert upgrade(ledger.engine) == Upgrade(VERSIONS[-1], VERSIONS[-1])
     assert is_current(ledger.engine) is True
     assert ledger.find(opt_out.id) == opt_out
     assert rows_in(ledger, clock) == 2
@@ -95,7 +95,7 @@ def test_a_newer_release_s_tables_are_left_alone_and_good_enough(ledger: Ledger)
     with ledger.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     assert is_current(ledger.engine) is True
-    upgrade(ledger.engine)
+    assert upgrade(ledger.engine) == Upgrade("9999", "9999")
     assert is_current(ledger.engine) is True
     assert accepted(ledger).status == Status.PENDING
 

@@ -98,11 +98,15 @@ def test_not_ready_without_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["sqlite:////no/such/folder/x.db", "postgres://u:s3cret@127.0.0.1:9/x"]
+    ("url", "cause"),
+    [
+        ("sqlite:////no/such/folder/x.db", "unable to open database file"),
+        ("postgres://u:s3cret@127.0.0.1:9/x", "connection refused"),
+    ],
 )
-def test_not_ready_while_the_database_is_away(url: str) -> None:
+def test_not_ready_while_the_database_is_away(url: str, cause: str) -> None:
     client = create_app(make_settings(DATABASE_URL=url)).test_client()
-    assert not_ready(client) == "The ledger cannot be reached."
+    assert not_ready(client) == f"The database cannot be used: {cause}."
 
 
 # --- who may scrape

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.database import reading
+from gateway.ledger.database import cause_of, reading
 
 # What this release knows, oldest first; a test holds it to the files in versions/. Alembic itself
 # is left to the release step: web processes are smaller without it.
@@ -21,7 +21,7 @@ def is_current(engine: Engine) -> bool:
         with reading(engine) as connection:
             version = version_of(connection)
     except SQLAlchemyError as error:
-        raise LedgerUnavailable("The ledger cannot be reached.") from error
+        raise LedgerUnavailable(f"The database cannot be used: {cause_of(error)}.") from error
     return version == VERSIONS[-1] or is_newer(version)
 
 

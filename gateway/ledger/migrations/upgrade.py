@@ -1,5 +1,6 @@
 """The release step: creates the ledger's tables or brings them up to this release."""
 
+from dataclasses import dataclass
 from importlib.resources import files
 
 from alembic import command
@@ -8,16 +9,26 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.migrations import is_newer, version_of
+from gateway.ledger.database import cause_of
+from gateway.ledger.migrations import VERSIONS, is_newer, version_of
 
 # Any number will do, as long as nothing else in the database locks the same one.
 _UPGRADE_LOCK = 5_307_411
 
 
-def upgrade(engine: Engine) -> None:
+@dataclass(frozen=True)
+class Upgrade:
+    """The versions of the tables before and after; None: there were no tables."""
+
+    before: str | None
+    after: str
+
+
+def upgrade(engine: Engine) -> Upgrade:
     """Brings the tables up to this release; of two upgrades at once, one waits for the other.
 
-    Raises LedgerUnavailable; the tables are then as they were.
+    Tables of a newer release are left alone. Raises LedgerUnavailable; the tables are then as they
+    were.
     """
     configuration = Config()
     configuration.set_main_option("script_location", str(files("gateway.ledger.migrations")))
@@ -31,8 +42,11 @@ def upgrade(engine: Engine) -> None:
                 connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
                 connection.execute(text("SET LOCAL lock_timeout = '5s'"))
             configuration.attributes["connection"] = connection
-            if not is_newer(version_of(connection)):
-                command.upgrade(configuration, "head")
+            before = version_of(connection)
+            if before is not None and is_newer(before):
+                return Upgrade(before, before)
+            command.upgrade(configuration, "head")
+            return Upgrade(before, VERSIONS[-1])
     except SQLAlchemyError as error:
-        why = " ".join(str(error.__cause__ or error).split())
-        raise LedgerUnavailable(f"The ledger's tables cannot be upgraded: {why}") from error
+        what = f"The database tables cannot be created or upgraded: {cause_of(error)}."
+        raise LedgerUnavailable(what) from error
