@@ -48,7 +48,8 @@ def on_starting(server):
         logging.getLogger("gateway.settings").warning(warning)
     if not {"GUNICORN_FD", "LISTEN_FDS"} & os.environ.keys():  # else a socket was handed over
         for address in server.cfg.address:
-            _wait_until_free(server, *address)
+            if isinstance(address, tuple):  # else the path of a Unix socket
+                _wait_until_free(server, *address)
 
 
 def _wait_until_free(server, host, port):
