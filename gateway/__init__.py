@@ -1,37 +1,38 @@
-"""The map of the house. One minute, and you know where things are and where new ones go.
+"""The map: where things are, and where new ones go.
 
-The gateway takes opt-outs as JSON and as signed webhooks, writes each to its ledger, and delivers
-them to CRM Text. The nouns of that stand right here, a folder holds each thing that is spoken to,
-the entrances stand on top, and one module puts the parts together:
+The gateway accepts opt-outs as JSON and as signed webhooks, writes each to its ledger (the
+database), and delivers it to CRM Text. The nouns of that are right here. Each thing that the
+gateway speaks to has a folder, and so has each entrance:
 
     consent  phone_number  accounts     the nouns: an opt-out, a number, a store, a caller's key
     errors                              every error code, one row each
-    bodies  timestamps  deadline_http   reading bytes and times; HTTP under one deadline
+    bodies  timestamps  deadline_http   bytes and times to values; HTTP with one deadline per call
     logs  metrics                       what an operator sees
 
-    crmtext/      CRM Text's dialect: its calls (client) and its XML (answers)
-    ledger/       what is on record: rows, searches, tables, migrations
-    webhooks/     other services' webhooks, as data: recipes, signatures, expressions
-    delivery/     where ledger and CRM Text meet: attempts now, and the worker for later
+    crmtext/      speaks to CRM Text: its calls (client) and its XML (answers)
+    ledger/       speaks to the database: rows, searches, tables, migrations
+    webhooks/     reads other services' webhooks: recipes, signatures, expressions
+    delivery/     takes opt-outs from the ledger to CRM Text: attempts, and the worker
 
-    settings      environment -> Settings, or every fault at once
+    settings      the environment -> Settings, or every fault at once
     assembly      Settings -> the parts, put together
-    web/          Flask: api/ (one file a resource), docs/ (OpenAPI and its page), problems
-    cli/          the commands of ``python -m gateway``
+    web/          entrance: Flask. api/ (one file a resource), docs/ (OpenAPI and its page)
+    cli/          entrance: the commands of ``python -m gateway``
     app           Settings -> the web application
-    sandbox/      a CRM Text to try everything against; the gateway never imports it
+    sandbox/      stands in for CRM Text, to try everything; the gateway never imports it
 
 ``schemas/``, beside this folder, is what JSON looks like on the way in and out.
 
-To read the code, follow one opt-out: ``web/api/opt_outs`` -> ``delivery/attempts`` ->
-``ledger/ledger`` and ``crmtext/client``. To add
+To add                      go to
+    a method of CRM Text    crmtext/answers.py and crmtext/client.py
+    a webhook sender        webhooks/recipes.toml
+    an error code           errors.py
+    a route                 web/api/, with its description beside it
+    a setting               settings.py
+    a column                ledger/tables.py, and a file in ledger/migrations/versions/
 
-    a method of CRM Text     crmtext/
-    a webhook sender         webhooks/recipes.toml
-    an error code            errors, and its text in web/problems
-    a route                  web/api/, its description beside it
-    a setting                settings
-    a column                 ledger/tables, and a file in ledger/migrations/versions
+CONTRIBUTING.md has the steps of each. To read the code, follow one opt-out:
+``web/api/opt_outs`` -> ``delivery/attempts`` -> ``ledger/ledger`` and ``crmtext/client``.
 
-Imports run one way, floor by floor: tests/test_imports.py holds the rule.
+Imports go one way, from floor to floor; tests/test_imports.py has one line for each floor.
 """

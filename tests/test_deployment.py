@@ -236,3 +236,10 @@ def test_links_lead_somewhere(document: Path) -> None:
         target = document.parent / name if name else document
         assert target.exists(), name
         assert not anchor or anchor in anchors(target), anchor
+
+
+@pytest.mark.parametrize("document", sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]))
+def test_the_files_that_a_document_names_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:gateway|tests|schemas|docs|benchmarks)/[a-z0-9_./-]+)`", text)
+    assert [name for name in named if not (ROOT / name).exists()] == []
