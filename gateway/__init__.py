@@ -26,7 +26,7 @@ gateway speaks to has a folder, and so has each entrance:
 To add                      go to
     a method of CRM Text    crmtext/answers.py and crmtext/client.py
     a webhook sender        webhooks/recipes.toml
-    an error code           errors.py
+    an error code           errors.py, and its explanation in web/problems.toml
     a route                 web/api/, with its description beside it
     a setting               settings.py
     a column                ledger/tables.py, and a file in ledger/migrations/versions/
