@@ -1,6 +1,6 @@
-"""What bodies are accepted, and bytes to values: JSON as RFC 8259 means it for exchange, and forms.
+"""Which bodies are accepted, and how their bytes are read: strict JSON, and forms.
 
-JSON is UTF-8, each key once, numbers that are numbers.
+JSON must be UTF-8, have each key once, and contain only finite numbers (RFC 8259).
 """
 
 import json
@@ -23,7 +23,7 @@ class BodyFormat(StrEnum):
 def check_media_type(
     content_type: str, content_encoding: str, written_as: BodyFormat, *, may_lack_type: bool = False
 ) -> None:
-    """Raises GatewayError (unsupported_media_type) unless the headers tell of such a body."""
+    """Raises GatewayError (unsupported_media_type) unless the headers describe such a body."""
     if content_encoding:
         raise _unsupported("Send the body without a Content-Encoding.")
     media_type = content_type.partition(";")[0].strip().lower()

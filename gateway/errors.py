@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class ErrorCode(StrEnum):
-    """The ``code`` of a problem, and the outcome of a call that did not opt anybody out."""
+    """The ``code`` of a problem, and the outcome of a call that did not opt anyone out."""
 
     INVALID_JSON = "invalid_json"
     INVALID_REQUEST = "invalid_request"
@@ -66,18 +66,12 @@ ERRORS: Mapping[ErrorCode, ErrorKind] = {
     ErrorCode.UNSUPPORTED_MEDIA_TYPE: ErrorKind(415, None, "Unsupported content type"),
     ErrorCode.VALIDATION_FAILED: ErrorKind(422, None, "Some fields are not valid"),
     ErrorCode.INVALID_PHONE_NUMBER: ErrorKind(422, None, "Not a usable US phone number"),
-    ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorKind(
-        422, None, "The idempotency key was used for another request"
-    ),
-    ErrorCode.IDEMPOTENCY_KEY_IN_USE: ErrorKind(
-        409, 1, "The first request with this key is not finished"
-    ),
+    ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorKind(422, None, "This idempotency key has another body"),
+    ErrorCode.IDEMPOTENCY_KEY_IN_USE: ErrorKind(409, 1, "The first request is not finished"),
     ErrorCode.NOT_RETRYABLE: ErrorKind(409, None, "This opt-out cannot be retried"),
     ErrorCode.CUSTOMER_NOT_FOUND: ErrorKind(404, None, "CRM Text does not know this customer"),
     ErrorCode.CRMTEXT_REJECTED: ErrorKind(422, None, "CRM Text refused the request"),
-    ErrorCode.CRMTEXT_AUTH_FAILED: ErrorKind(
-        502, None, "CRM Text refused the gateway's credentials"
-    ),
+    ErrorCode.CRMTEXT_AUTH_FAILED: ErrorKind(502, None, "CRM Text refused the store's credentials"),
     ErrorCode.CRMTEXT_RATE_LIMITED: ErrorKind(503, 2, "Too many calls to CRM Text"),
     ErrorCode.CRMTEXT_UNAVAILABLE: ErrorKind(502, 5, "CRM Text reported an internal error"),
     ErrorCode.CRMTEXT_UNREACHABLE: ErrorKind(502, 5, "CRM Text cannot be reached"),
@@ -100,7 +94,7 @@ class FieldError:
 
 @dataclass(frozen=True)
 class CrmTextWords:
-    """What CRM Text's XML said of itself, with secrets and digits masked; shown to callers."""
+    """What CRM Text's XML said, with secrets and digits masked; shown to callers."""
 
     status: str | None
     message: str | None
@@ -108,7 +102,7 @@ class CrmTextWords:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why something was not done, or not yet. ``detail`` is shown to callers and holds no secret.
+    """Why something was not done, or not yet. ``detail`` is shown to callers: no secret is in it.
 
     ``retry_after`` is in seconds; None means what the code's row in ``ERRORS`` says.
     """

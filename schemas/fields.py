@@ -133,7 +133,7 @@ class WholeNumber(fields.Integer):
 
 
 def field_errors(error: ValidationError) -> Sequence[FieldError]:
-    """What a load refused, field by field; names that a caller made up are cut."""
+    """What is wrong with each field that a load refused; names that a caller made up are cut."""
     messages = error.messages
     if not isinstance(messages, Mapping):
         raise TypeError("a schema's messages are kept by field")

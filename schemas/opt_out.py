@@ -1,4 +1,4 @@
-"""Opt-outs on the wire: what callers ask, and what they and everybody else get back."""
+"""Opt-outs as JSON: what callers send, and what everyone gets back."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -19,7 +19,7 @@ def _not_in_the_future(moment: datetime) -> None:
 
 
 class OptOutRequestSchema(StoreSchema):
-    """One customer's wish to get no more texts of a store."""
+    """A customer's request to receive no more texts from a store."""
 
     phone_number = UsPhoneNumber(
         required=True,
@@ -31,7 +31,10 @@ class OptOutRequestSchema(StoreSchema):
     reference = Text(
         longest=255,
         load_default=None,
-        metadata={"description": "the caller's own id for it", "example": "ticket-123"},
+        metadata={
+            "description": "your own id for it, handed back unchanged",
+            "example": "ticket-123",
+        },
     )
     reason = Text(
         longest=500,
@@ -49,7 +52,7 @@ class OptOutRequestSchema(StoreSchema):
 
 
 class SearchRequestSchema(StoreSchema):
-    """Which opt-outs to list, newest first; no field means all that the key may see."""
+    """Which opt-outs to list, newest first. Without any field: all that the key may see."""
 
     phone_number = UsPhoneNumber(load_default=None, metadata={"example": "9995551234"})
     status = Text(
@@ -67,12 +70,14 @@ class SearchRequestSchema(StoreSchema):
     cursor = Text(
         longest=32 * 1024,  # whether it is one that was given out is judged later
         load_default=None,
-        metadata={"description": "next_cursor of the page before; the other fields unchanged"},
+        metadata={
+            "description": "next_cursor of the previous page; leave the other fields unchanged"
+        },
     )
 
 
 class CustomerSchema(Schema):
-    """The customer as CRM Text answered about them."""
+    """The customer, as CRM Text described them."""
 
     id = fields.String(required=True, allow_none=True, metadata={"example": "1234567891011"})
     name = fields.String(required=True, allow_none=True, metadata={"example": "John Queue"})
@@ -80,7 +85,7 @@ class CustomerSchema(Schema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "new, opted_in, pending or opted_out, else CRM Text's own text",
+            "description": "new, opted_in, pending or opted_out, or CRM Text's own text",
             "example": "opted_out",
         },
     )
@@ -90,7 +95,7 @@ class CustomerSchema(Schema):
 
 
 class FailureSchema(Schema):
-    """Why an opt-out is not, or not yet, with CRM Text."""
+    """Why the customer is not opted out, or not yet."""
 
     code = fields.String(
         required=True, metadata={"enum": list(ErrorCode), "example": "crmtext_timeout"}
@@ -101,7 +106,7 @@ class FailureSchema(Schema):
 
 
 class OptOutSchema(Schema):
-    """An opt-out as the gateway has it on record."""
+    """An opt-out on record."""
 
     id = fields.String(required=True)
     status = fields.Enum(Status, by_value=True, required=True)
@@ -109,7 +114,7 @@ class OptOutSchema(Schema):
         required=True,
         allow_none=True,
         metadata={
-            "description": "10 digits; null where a webhook's number was unusable",
+            "description": "10 digits; null if the number in a webhook was unusable",
             "example": "9995551234",
         },
     )
@@ -141,7 +146,7 @@ class AttemptSchema(Schema):
     ended_at = Time(
         required=True,
         allow_none=True,
-        metadata={"description": "null while it runs, and if its process died in the middle"},
+        metadata={"description": "null while it runs, and if its process died"},
     )
     outcome = fields.String(
         required=True,
@@ -153,6 +158,6 @@ class AttemptSchema(Schema):
 
 
 class AttemptListSchema(Schema):
-    """Every call to CRM Text for one opt-out, oldest first."""
+    """All calls to CRM Text for one opt-out, oldest first."""
 
     items = fields.List(fields.Nested(AttemptSchema), required=True)

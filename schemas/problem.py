@@ -1,4 +1,4 @@
-"""The problem body (RFC 9457): every error is rendered from it and described by it."""
+"""The body of a problem (RFC 9457). Every error is rendered with it and described by it."""
 
 from marshmallow import Schema, fields
 
@@ -26,14 +26,14 @@ class CrmTextSchema(Schema):
 
 
 class OptOutLinkSchema(Schema):
-    """Where the record of the opt-out is."""
+    """Where to read the opt-out."""
 
     id = fields.String(required=True)
     location = fields.String(required=True)
 
 
 class ProblemSchema(Schema):
-    """Why a request did not succeed, and whether to repeat it."""
+    """Why a request failed, and whether to repeat it."""
 
     type = fields.String(required=True, metadata={"example": "/problems/customer_not_found"})
     title = fields.String(required=True)
@@ -51,8 +51,8 @@ class ProblemSchema(Schema):
         metadata={"description": "only with validation_failed and invalid_request"},
     )
     crmtext = fields.Nested(
-        CrmTextSchema, metadata={"description": "only where CRM Text's XML said something"}
+        CrmTextSchema, metadata={"description": "only if CRM Text's XML said something"}
     )
     opt_out = fields.Nested(
-        OptOutLinkSchema, metadata={"description": "only where a record exists"}
+        OptOutLinkSchema, metadata={"description": "only if the opt-out is on record"}
     )

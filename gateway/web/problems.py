@@ -1,4 +1,4 @@
-"""Any exception becomes the one problem body (RFC 9457); routes never catch."""
+"""Turns any exception into a problem (RFC 9457), so that routes need not catch."""
 
 import logging
 import tomllib
@@ -25,7 +25,7 @@ _FRAMEWORK_CODES = {
     415: ErrorCode.UNSUPPORTED_MEDIA_TYPE,
 }
 _FRAMEWORK_DETAILS = {
-    404: "There is nothing at this address.",
+    404: "Nothing found at this address.",
     405: "This address does not accept the method; the Allow header lists those it accepts.",
     413: "The body is larger than this address accepts.",
 }
@@ -47,7 +47,7 @@ def explanations() -> Mapping[ErrorCode, str]:
 
 
 def problem(failure: Failure, opt_out_id: str | None = None) -> Response:
-    """The answer for a failure; ``opt_out_id`` where the opt-out is on record all the same."""
+    """The answer for a failure; ``opt_out_id`` if the opt-out is on record nevertheless."""
     kind = ERRORS[failure.code]
     members = {
         "type": f"/problems/{failure.code}",
@@ -79,7 +79,7 @@ def _raised(error: GatewayError) -> Response:
 
 
 def _framework_problem(error: HTTPException) -> Response:
-    """What Flask raises by itself. Its own words may repeat the address, so they are not used."""
+    """For what Flask raises by itself; its own words may repeat the address."""
     status = error.code or 500
     code = _FRAMEWORK_CODES.get(status, ErrorCode.INVALID_REQUEST)
     if status >= 500:

@@ -1,7 +1,7 @@
-"""What of a request means something to the gateway: its body, and a few headers.
+"""Reads the body and the headers of a request.
 
-Bodies are refused by type and by size before they are read, and never decompressed. Headers are
-read as their standards say.
+The type and size of a body are checked before it is read, and a body is never decompressed. Headers
+are read as their standards say.
 """
 
 import re
@@ -16,7 +16,7 @@ from gateway.bodies import BodyFormat, check_media_type, too_large
 from gateway.errors import ErrorCode, GatewayError
 from gateway.phone_number import US_NUMBER
 
-# What a request can meet where its body is read.
+# How a request with a body can fail before its fields are looked at.
 BODY_PROBLEMS = (
     ErrorCode.INVALID_JSON,
     ErrorCode.INVALID_REQUEST,
@@ -57,7 +57,7 @@ def read_prefer(header: str) -> Preference:
 def read_idempotency_key(header: str | None) -> str | None:
     """The key, given as a quoted string or bare; None if there is no header.
 
-    Raises GatewayError (invalid_request) for a key that is no 1 to 255 printable ASCII characters.
+    Raises GatewayError (invalid_request) unless it is 1 to 255 printable ASCII characters.
     """
     if header is None:
         return None
@@ -81,7 +81,7 @@ def read_bearer(header: str) -> str | None:
 
 
 def is_sound_request_id(text: str) -> bool:
-    """Whether it may stand in log lines, where a phone number must not."""
+    """Whether the text may appear in log lines; a phone number may not."""
     return bool(_REQUEST_ID.fullmatch(text)) and not US_NUMBER.fullmatch(text)
 
 
@@ -95,14 +95,14 @@ def read_body(
     headers = request.headers
     content_type, encoding = headers.get("Content-Type", ""), headers.get("Content-Encoding", "")
     check_media_type(content_type, encoding, written_as, may_lack_type=may_lack_type)
-    # One more than is taken: a body without a length is cut there, and no error raised.
+    # One byte more than the limit: a body without a length is cut there without an error.
     request.max_content_length = limit + 1
     try:
         body = request.get_data(cache=False)
     except RequestEntityTooLarge:
         _discard_the_rest()
         raise too_large(limit) from None
-    except Exception:  # each server has its own for a body that is no HTTP
+    except Exception:  # each server raises its own for a body that is not HTTP
         raise _cut_short() from None
     if len(body) > limit:
         _discard_the_rest()
@@ -113,15 +113,15 @@ def read_body(
 
 
 def _discard_the_rest() -> None:
-    """A client that is still sending when the connection closes never reads its answer."""
-    if "Expect" in request.headers:  # it sends nothing before it is told to
+    """Reads on: a client that still sends when the connection closes never reads its answer."""
+    if "Expect" in request.headers:  # the client waits until it is told to send
         return
-    with suppress(Exception):  # it is not taken anyway, whatever is wrong with it
+    with suppress(Exception):  # the body is refused anyway, whatever is wrong with it
         for _ in range(_MOST_DISCARDED // _AT_ONCE):
             if not request.input_stream.read(_AT_ONCE):
                 return
 
 
 def _cut_short() -> GatewayError:
-    what = "The body ended early, or is not sent as HTTP/1.1 says (Content-Length or chunks)."
+    what = "The body ended early, or was not sent as HTTP/1.1 requires (Content-Length or chunks)."
     return GatewayError(ErrorCode.INVALID_REQUEST, what)

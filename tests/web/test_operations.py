@@ -77,7 +77,7 @@ def not_ready(client: FlaskClient) -> str:
     return detail
 
 
-OLD = "The ledger's tables are not those of this release; run the release step."
+OLD = "The database tables do not match this version; run 'python -m gateway release'."
 
 
 def test_not_ready_while_the_tables_are_old(client: FlaskClient, settings: Settings) -> None:

@@ -1,8 +1,8 @@
 """The OpenAPI 3.1 document, made from the URL map, the schemas and the table of codes.
 
-The URL map says which addresses and methods there are, the schemas which fields, ``ERRORS`` what
-each code means, and the problem examples are rendered like any problem. The rest is said beside
-each route (gateway.web.docs.description); a route of the API without it fails a test.
+Addresses and methods come from the URL map, fields from the schemas, problems from ``ERRORS``, and
+the examples of problems are rendered like any problem. The rest is in the description beside each
+route (gateway.web.docs.description); a test fails for a route of the API without one.
 """
 
 import re
@@ -36,7 +36,7 @@ became of it; after a problem with `"retryable": true` the caller repeats the re
 `type` is an address of this gateway that explains the code.
 """
 
-# Any route can be asked with a method that it does not have, or meet a bug.
+# Problems of every route.
 _ANYWHERE = (ErrorCode.METHOD_NOT_ALLOWED, ErrorCode.INTERNAL_ERROR)
 _SECURITY: Mapping[Key, Sequence[Mapping[str, Sequence[str]]]] = {
     Key.NONE: [],
@@ -49,8 +49,8 @@ _IDEMPOTENCY_KEY = r'^(?:"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~][ -~]{0,254})$'
 _PARAMETERS = {
     "X-Request-ID": (
         "header",
-        "Up to 128 of letters, digits and `-_.:`; comes back in the answer and stands in every log "
-        "line of the request. In place of any other the gateway makes one.",
+        "Up to 128 letters, digits and `-_.:`. It is in the answer and in every log line of the "
+        "request. Any other value is replaced by a new id.",
         _TEXT,
     ),
     "Prefer": (
@@ -69,28 +69,28 @@ _PARAMETERS = {
     "source": ("path", "the source's name in the gateway's configuration", _TEXT),
     "code": ("path", "`code` of a problem", _TEXT | {"enum": list(ErrorCode)}),
 }
-# Description, and whether every answer that lists the header has it.
+# A description, and whether every answer that lists the header has it.
 _HEADERS = {
-    "X-Request-ID": ("The id that all log lines of this request carry.", True),
-    "Location": ("Where the opt-out is to be read.", True),
+    "X-Request-ID": ("The request's id; search the gateway's log for it.", True),
+    "Location": ("The address of the opt-out.", True),
     "Preference-Applied": ("`respond-async`, where it was asked for.", False),
     "Idempotency-Replayed": ("`true` if the opt-out is on record from an earlier request.", False),
     "WWW-Authenticate": ("`Bearer`", True),
-    "Allow": ("The methods that this address takes.", True),
+    "Allow": ("The methods that this address accepts.", True),
 }
 _RETRY_AFTER = {
-    "description": "Seconds to wait before the same request; with every retryable problem.",
+    "description": "Seconds to wait before repeating the request. Every retryable problem has it.",
     "schema": {"type": "integer", "minimum": 0},
 }
 
 
 def describe(app: Flask) -> dict[str, Any]:
-    """The document of all routes that are described, within an application context."""
+    """The document of all routes that have a description. Needs an application context."""
     plugin = MarshmallowPlugin()
     spec = APISpec(
         "CRM Text opt-out gateway", VERSION, "3.1.0", plugins=[plugin], info={"description": _ABOUT}
     )
-    # apispec's types leave open that a plugin has them once the spec is made.
+    # The plugin has a converter once the spec is made, which its type does not know.
     converter: Any = plugin.converter
     converter.add_attribute_function(_own_fields)
     for tag in Tag:
@@ -112,7 +112,7 @@ def describe(app: Flask) -> dict[str, Any]:
 
 
 def _own_fields(_: object, field: fields.Field[Any], ret: dict[str, Any]) -> dict[str, Any]:
-    """What apispec cannot know of a field of ours; ``ret`` is what it found out by itself."""
+    """What apispec cannot know about our fields; ``ret`` is what it found out by itself."""
     found: dict[str, Any] = {}
     if "example" in ret:
         found["examples"] = [ret.pop("example")]  # as 3.1 has it
@@ -132,7 +132,11 @@ def _own_fields(_: object, field: fields.Field[Any], ret: dict[str, Any]) -> dic
 
 
 def _add_components(spec: APISpec) -> None:
-    scheme = {"type": "http", "scheme": "bearer", "description": "A key of the gateway's operator."}
+    scheme = {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "An API key issued by the gateway's operator.",
+    }
     spec.components.security_scheme("key", scheme)
     for name, (place, words, schema) in _PARAMETERS.items():
         spec.components.parameter(
@@ -146,7 +150,7 @@ def _add_components(spec: APISpec) -> None:
 
 
 def _problem_example(code: ErrorCode) -> object:
-    """A problem with this code, rendered as any other is."""
+    """A problem with this code, rendered like any other."""
     is_upstreams = code in (ErrorCode.CUSTOMER_NOT_FOUND, ErrorCode.CRMTEXT_REJECTED)
     pointer = FieldError("/phone_number", ErrorCode.INVALID_PHONE_NUMBER, "phone_number is empty.")
     failure = Failure(

@@ -1,4 +1,4 @@
-"""GET /openapi.json, and GET /docs: a page to read it and try it, with no asset from elsewhere."""
+"""GET /openapi.json, and GET /docs: a page to read and try it, with no asset from elsewhere."""
 
 import json
 from functools import cache
@@ -37,11 +37,11 @@ _START = """SwaggerUIBundle({
 
 
 def blueprint() -> Blueprint:
-    """The document and the page, for everybody: they say nothing of this installation."""
+    """The document and the page. Anyone may read them: they say nothing about this installation."""
     pages = Blueprint("docs", __name__)
     assets = str(files("flask_swagger_ui") / "dist")
 
-    @cache  # at its first use: 16 ms that starting need not wait for
+    @cache  # made at its first use, so that the start need not wait for it
     def content() -> bytes:
         return json.dumps(describe(current_app)).encode()
 
@@ -76,7 +76,7 @@ def blueprint() -> Blueprint:
     @pages.get("/docs/<asset>")
     def asset(asset: str) -> Response:
         if asset not in _ASSETS:
-            raise GatewayError(ErrorCode.NOT_FOUND, "The page has no such file.")
+            raise GatewayError(ErrorCode.NOT_FOUND, "There is no such file.")
         return send_from_directory(assets, asset, max_age=_ASSETS_SECONDS_KEPT)
 
     return pages
