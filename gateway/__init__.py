@@ -5,6 +5,7 @@ database), and delivers it to CRM Text. The nouns of that are right here. Each t
 gateway speaks to has a folder, and so has each entrance:
 
     consent  phone_number  accounts     the nouns: an opt-out, a number, a store, a caller's key
+    stop_words                          what a text has to say to end all texts
     errors                              every error code, one row each
     bodies  timestamps  deadline_http   bytes and times to values; HTTP with one deadline per call
     logs  metrics                       what an operator sees

@@ -32,7 +32,10 @@ ADVICE: Mapping[Refusal, str] = {
     Refusal.MISSING_ID: "the {id_header} header is missing; it is signed too",
     Refusal.MISSING_TIMESTAMP: "the {time_header} header is missing",
     Refusal.MALFORMED_TIMESTAMP: "{time_header} is not a time in the format {time_format}",
-    Refusal.STALE_TIMESTAMP: "it was sent more than {tolerance:g} s before {at}",
+    Refusal.STALE_TIMESTAMP: (
+        "it was sent too long before {at}: at most {tolerance:g} s, or {late} for a message whose "
+        "opt-outs have ids"
+    ),
     Refusal.FUTURE_TIMESTAMP: "it was sent more than {tolerance:g} s after {at}",
 }
 # The time is judged last, so the signature itself is good.
@@ -58,7 +61,7 @@ def describe(source: WebhookSource, public_url: str | None) -> Sequence[Step]:
         ("body", ["a form" if source.body is BodyFormat.FORM else f"JSON{is_list}"]),
         ("signature", [f"{signature.header}: {_form(signature)}"]),
         ("signed", [_signed(signature)]),
-        ("timestamp", [_timestamp_words(signature)]),
+        ("timestamp", _timestamp_words(source)),
         ("secrets", [", ".join(source.secret_env)]),
         ("events", found or ["the body, or each element of a list"]),
         ("opt-out", _lines(source.opt_out)),
@@ -143,6 +146,7 @@ def _signature_steps(
             time_header=timestamp and timestamp.header,
             time_format=timestamp and timestamp.format,
             tolerance=timestamp.tolerance if timestamp else 0,
+            late=_duration(source.late),
             at=at.isoformat(),
         )
         what_to_do = f"{refusal.replace('_', ' ')}: {what_to_do}"
@@ -246,11 +250,19 @@ def _signed(signature: Signature) -> str:
             return signature.signed + (ids if "{id}" in signature.placeholders else "")
 
 
-def _timestamp_words(signature: Signature) -> str:
-    timestamp = signature.timestamp
+def _timestamp_words(source: WebhookSource) -> Sequence[str]:
+    timestamp = source.signature.timestamp
     if timestamp is None:
-        return "none"
-    return f"{timestamp.header}: {timestamp.format}, at most {timestamp.tolerance:g} s off"
+        return ["none"]
+    words = [f"{timestamp.header}: {timestamp.format}, at most {timestamp.tolerance:g} s off"]
+    if source.late > timestamp.tolerance:
+        words.append(f"a message whose opt-outs have ids may be {_duration(source.late)} old")
+    return words
+
+
+def _duration(seconds: float) -> str:
+    days, rest = divmod(seconds, 24 * 3600)
+    return f"{seconds:g} s" if rest or not days else f"{days:g} day{'s' if days > 1 else ''}"
 
 
 def _lines(expression: Expression | None) -> list[str]:

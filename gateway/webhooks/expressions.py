@@ -1,4 +1,5 @@
-"""JMESPath as webhook sources use it, with ``lower``, ``trim`` and ``from_json`` added.
+"""JMESPath as webhook sources use it, with ``lower``, ``trim``, ``from_json`` and
+``stop_word`` added.
 
 https://jmespath.org/specification.html; the language is the jmespath library's.
 """
@@ -12,6 +13,7 @@ from jmespath.parser import ParsedResult
 
 from gateway.bodies import read_json
 from gateway.errors import GatewayError
+from gateway.stop_words import is_stop_word
 
 # The library promises JMESPathError, a ValueError. Operators, slices and built-in functions over
 # whatever a sender put into an event raise the others: `'a' < `1``, ceil of infinity, deep nesting.
@@ -27,7 +29,7 @@ class ExpressionFailed(ValueError):
 
 
 class _Functions(Functions):
-    """The three additions; they accept any type, and return null for unsuitable input."""
+    """The four additions; they accept any type, and return null for unsuitable input."""
 
     @signature({"types": []})
     def _func_lower(self, value: object) -> str | None:
@@ -36,6 +38,10 @@ class _Functions(Functions):
     @signature({"types": []})
     def _func_trim(self, value: object) -> str | None:
         return value.strip() if isinstance(value, str) else None
+
+    @signature({"types": []})
+    def _func_stop_word(self, value: object) -> bool | None:
+        return is_stop_word(value) if isinstance(value, str) else None
 
     @signature({"types": []})
     def _func_from_json(self, value: object) -> object:

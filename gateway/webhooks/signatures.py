@@ -96,6 +96,11 @@ class Timestamp:
     format: TimestampFormat
     tolerance: float
 
+    def age(self, headers: Mapping[str, str], now: datetime) -> float | None:
+        """Seconds since the message was sent, by its own account; None if that is unreadable."""
+        sent_at = read_timestamp(headers.get(self.header.lower(), ""), self.format)
+        return None if sent_at is None else (now - sent_at).total_seconds()
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -237,10 +242,9 @@ def _judge_time(
 ) -> Refusal | None:
     if timestamp is None:
         return None
-    sent_at = read_timestamp(request.headers[timestamp.header.lower()], timestamp.format)
-    if sent_at is None:
+    age = timestamp.age(request.headers, now)
+    if age is None:
         return Refusal.MALFORMED_TIMESTAMP
-    age = (now - sent_at).total_seconds()
     if age > timestamp.tolerance:
         return Refusal.STALE_TIMESTAMP
     return Refusal.FUTURE_TIMESTAMP if age < -timestamp.tolerance else None

@@ -68,12 +68,23 @@ class WebhookSource:
     delivery_id_header: str | None
     requested_at: Expression | None
     signature: Signature
+    late: float
     secret_env: tuple[str, ...]
     secrets: tuple[bytes, ...] = field(repr=False)
 
     def verify(self, request: SignedRequest, now: datetime) -> Refusal | None:
-        """None if the message is authentic, else why it is refused; never raises."""
-        return verify(self.signature, request, self.secrets, now)
+        """None if the message is authentic and not too old, else why it is refused; never raises.
+
+        A sender that repeats a message for days under its first timestamp is heard for ``late``
+        seconds, if its messages have ids, by which a repeat is recognized.
+        """
+        refusal = verify(self.signature, request, self.secrets, now)
+        timestamp = self.signature.timestamp
+        if timestamp is None or refusal is not Refusal.STALE_TIMESTAMP:
+            return refusal
+        age = timestamp.age(request.headers, now)
+        is_late = age is not None and age <= self.late and self._has_ids(request)
+        return None if is_late else refusal
 
     def read(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Reading:
         """What a verified message withdraws; header names are in lower case.
@@ -137,6 +148,16 @@ class WebhookSource:
             return [PhoneNumber("", None, why)]
         values = found if isinstance(found, list) else [found]
         return [read_phone_number(value) for value in values or [None]]
+
+    def _has_ids(self, request: SignedRequest) -> bool:
+        """Whether all opt-outs of a message have ids; where there are none, all events."""
+        try:
+            events = self.find_events(self.parse(request.body))
+        except GatewayError:
+            return False
+        events = [event for event in events if self.is_opt_out(event)] or events
+        kinds = {self._identity(event, 0, request.headers, "").kind for event in events}
+        return bool(kinds) and "body" not in kinds
 
     def _identity(
         self, event: object, position: int, headers: Mapping[str, str], body_hash: str

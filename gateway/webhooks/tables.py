@@ -237,6 +237,7 @@ class SourceTable(_Table):
     phone_numbers = _Key(_expression, required=True)
     delivery_id = _Key(_message_id, load_default=None)
     requested_at = _Key(_expression, load_default=None)
+    late = _Key(_seconds, load_default=7 * 24 * 3600.0)
     answer = _Key(_one_of(Answer), load_default=Answer.JSON)
     signature = _Key(_signature, required=True)
 

@@ -50,6 +50,7 @@ def test_a_source_by_hand_may_use_every_documented_key() -> None:
         list = false
         delivery_id = "header:X-Message-Id"
         requested_at = "occurred_at"
+        late = 600
         answer = "twiml"
         [helpdesk.signature]
         scheme = "hmac"
@@ -69,6 +70,7 @@ def test_a_source_by_hand_may_use_every_documented_key() -> None:
     assert source.signature.timestamp is not None
     assert source.signature.timestamp.format is TimestampFormat.UNIX_MS
     assert source.signature.timestamp.tolerance == 1.5
+    assert source.late == 600
     assert "s3cret" not in repr(source)
 
 
@@ -208,6 +210,7 @@ PREFIX = "[helpdesk] "
         ("[helpdesk]", "[helpdesk]\ndelivery_id = 1", "delivery_id: must be a string"),
         ("[helpdesk]", "[helpdesk]\nrequested_at = ''", "requested_at: must not be empty"),
         ("[helpdesk]", "[helpdesk]\n'a\\nb' = 1", '"a\\\\nb": unknown key'),
+        ("[helpdesk]", "[helpdesk]\nlate = 0", "late: must be a positive number of seconds"),
         ("[helpdesk]", "[helpdesk]\nrecipe = 'spotify'", "recipe: must be one of"),
         ("[helpdesk]", "[helpdesk]\nrecipe = 1", "recipe: must be one of"),
     ],
