@@ -26,10 +26,8 @@ os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="gateway-metric
 bind = f"[{settings.host}]:{settings.port}"  # the brackets are for IPv6, and do no harm
 # Two, so that one is there while the other is replaced.
 workers = settings.web_processes
-# Nearly all time of a request is waiting for CRM Text, so threads, and many: 256 callers may wait
-# in one process (gunicorn spreads kept connections unevenly), and 8 threads are kept for the rest.
 worker_class = "gateway.web.gunicorn_worker.DeadlineWorker"
-threads = 264
+threads = settings.web_threads
 # All libraries once in memory instead of once a process.
 preload_app = True
 # Heroku's router keeps connections for 90 s; who closes first must not be us, or a request is lost.
@@ -75,8 +73,7 @@ def _wait_until_free(server, host, port):
         time.sleep(0.1)
 
 
-def post_worker_init(worker):  # each process may run other threads than the default
-    worker.wsgi.serve_with(threads=worker.cfg.threads)
+def post_worker_init(worker):
     if worker.age == worker.cfg.workers:  # the last one; only now is everybody there to answer
         worker.log.info("Ready: %s/docs", settings.base_url)
 

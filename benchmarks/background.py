@@ -14,8 +14,7 @@ from benchmarks.load import Load
 from benchmarks.processes import LATER, NOW, WEBHOOK, Bench
 from gateway.assembly import open_ledger
 from gateway.consent import Outcome, Status
-from gateway.delivery.attempts import settled
-from gateway.ledger.ledger import Ledger
+from gateway.ledger.ledger import Entry, Ledger
 from gateway.ledger.search import Criteria
 from gateway.ledger.tables import attempts, opt_outs
 from gateway.settings import Settings
@@ -121,7 +120,7 @@ def _backlog(bench: Bench, name: str, url: str) -> list[Figure]:
 def _enqueue(ledger: Ledger, count: int) -> None:
     for start in range(0, count, _BATCH):
         numbers = range(2_000_000_000 + start, 2_000_000_000 + start + _BATCH)
-        ledger.accept([(make_opt_out_request(str(number)), None) for number in numbers])
+        ledger.accept([Entry([make_opt_out_request(str(number))]) for number in numbers])
 
 
 def _claiming(bench: Bench, ledger: Ledger) -> float:
@@ -133,7 +132,8 @@ def _claiming(bench: Bench, ledger: Ledger) -> float:
         count = 0
         for _ in range(5):
             for claim in ledger.claim_due(32, patience_seconds=0).claims:
-                ledger.settle(claim, settled(claim, _OPTED_OUT, 1.0), _OPTED_OUT)
+                opted_out = ledger.after_attempt(claim, _OPTED_OUT, 1.0)
+                ledger.end_attempt(claim, opted_out, _OPTED_OUT)
                 count += 1
         after = time.process_time() * 1000 + (database.cpu() if database else 0)
         batches.append((after - before) / count)

@@ -3,12 +3,13 @@
 import os
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime
 from unittest.mock import patch
 
 from gateway.app import create_app
 from gateway.consent import OptOut, OptOutRequest, Outcome, Status
-from gateway.ledger.ledger import Claim, Ledger, Receipt, Recorded
+from gateway.ledger.ledger import Claim, Entry, Ledger, Recorded
 from gateway.settings import Settings
 
 
@@ -16,25 +17,40 @@ class _NoLedger(Ledger):
     """What delivering needs of a ledger, with nothing behind it."""
 
     def __init__(self, _: Settings) -> None:
-        self._spacing = timedelta(0)
+        """Opens nothing."""
 
-    def accept(self, entries: Sequence[tuple[OptOutRequest, Receipt | None]]) -> list[Recorded]:
-        return [Recorded(_pending(request)) for request, _ in entries]
+    @property
+    def has_pace(self) -> bool:
+        return False
 
-    def begin(
-        self,
-        request: OptOutRequest,
-        receipt: Receipt | None,  # noqa: ARG002, as the ledger has it, and below too
-        *,
-        patience_seconds: float,  # noqa: ARG002
-        in_background: bool,
-    ) -> Recorded:
-        opt_out = _pending(request)
-        now = opt_out.created_at
-        return Recorded(opt_out, claim=Claim(opt_out, "", 0, in_background, 0, now, 0.0, now))
+    def accept(
+        self, entries: Sequence[Entry], *, claims: int = 0, patience_seconds: float = 0
+    ) -> list[Recorded]:
+        del patience_seconds
+        opt_outs = [_pending(request) for entry in entries for request in entry.requests]
+        return [
+            Recorded(each, claim=_claim(each) if place < claims else None)
+            for place, each in enumerate(opt_outs)
+        ]
 
-    def settle(self, claim: Claim, opt_out: OptOut, outcome: Outcome) -> bool:  # noqa: ARG002
+    def after_attempt(self, claim: Claim, outcome: Outcome, stretch: float) -> OptOut:
+        del stretch
+        return replace(
+            claim.opt_out,
+            status=Status.OPTED_OUT,
+            customer=outcome.customer,
+            opted_out_at=claim.now(),
+            next_attempt_at=None,
+        )
+
+    def end_attempt(self, claim: Claim, opt_out: OptOut, outcome: Outcome) -> bool:
+        del claim, opt_out, outcome
         return True
+
+
+def _claim(opt_out: OptOut) -> Claim:
+    now = opt_out.created_at
+    return Claim(opt_out, "", 0, failures=0, give_up_at=now, turn_in_seconds=0, claimed_at=now)
 
 
 def _pending(request: OptOutRequest) -> OptOut:
@@ -46,6 +62,7 @@ def _pending(request: OptOutRequest) -> OptOut:
         store=request.store,
         reference=request.reference,
         reason=request.reason,
+        means=request.means,
         source=request.source,
         customer=None,
         already_opted_out=False,
@@ -55,6 +72,9 @@ def _pending(request: OptOutRequest) -> OptOut:
         created_at=now,
         opted_out_at=None,
         next_attempt_at=now,
+        phone_number_received=request.phone_number.received,
+        request_id=request.request_id,
+        delivery_id=None,
     )
 
 

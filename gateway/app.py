@@ -6,8 +6,7 @@ import uuid
 
 from flask import Flask, Response, g, request
 
-from gateway.assembly import open_crmtext, open_ledger
-from gateway.delivery.attempts import Delivery
+from gateway.assembly import make_acceptance, open_ledger
 from gateway.logs import request_id
 from gateway.metrics import REQUESTS
 from gateway.settings import Settings
@@ -24,32 +23,20 @@ _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
-# What a process that is not told otherwise has, as under flask run or in a test.
-_THREADS = 32
 _METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"})
 
 _log = logging.getLogger(__name__)
 
 
-class Gateway(Flask):
-    """The application, and what gunicorn has to tell it."""
-
-    delivery: Delivery
-
-    def serve_with(self, threads: int) -> None:
-        """Sets how many threads this process answers requests with."""
-        self.delivery.limit_waiting(threads)
-
-
-def create_app(settings: Settings) -> Gateway:
-    app = Gateway("gateway", static_folder=None)
+def create_app(settings: Settings) -> Flask:
+    app = Flask("gateway", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     # A doubled slash is another address: the redirect would go to wherever the Host header says.
     app.url_map.merge_slashes = False
     ledger = open_ledger(settings)
-    app.delivery = Delivery(ledger, open_crmtext(settings), threads=_THREADS)
-    app.register_blueprint(opt_outs.blueprint(settings, ledger, app.delivery))
-    app.register_blueprint(webhooks.blueprint(settings, app.delivery))
+    acceptance = make_acceptance(settings, ledger)
+    app.register_blueprint(opt_outs.blueprint(settings, ledger, acceptance))
+    app.register_blueprint(webhooks.blueprint(settings, acceptance))
     app.register_blueprint(operations.blueprint(settings, ledger))
     app.register_blueprint(page.blueprint())
     problems.register(app)

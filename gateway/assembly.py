@@ -1,6 +1,9 @@
 """Puts the parts together as the settings say: the only place that does."""
 
 from gateway.crmtext.client import CrmText
+from gateway.delivery.acceptance import Acceptance
+from gateway.delivery.attempts import Attempts
+from gateway.delivery.worker import Worker
 from gateway.ledger.ledger import Ledger
 from gateway.settings import Settings
 
@@ -15,6 +18,19 @@ def open_ledger(settings: Settings) -> Ledger:
         calls_per_second=settings.crmtext_calls_per_second,
         delivery_days=settings.delivery_days,
     )
+
+
+def make_acceptance(settings: Settings, ledger: Ledger) -> Acceptance:
+    return Acceptance(
+        ledger,
+        Attempts(ledger, open_crmtext(settings)),
+        threads=settings.web_threads,
+        call_seconds=settings.crmtext_timeout_seconds,
+    )
+
+
+def make_worker(settings: Settings, ledger: Ledger) -> Worker:
+    return Worker(ledger, Attempts(ledger, open_crmtext(settings)))
 
 
 def open_crmtext(settings: Settings) -> CrmText:

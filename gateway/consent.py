@@ -17,6 +17,20 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+class Means(StrEnum):
+    """How a person asked to get no more texts."""
+
+    PHONE_CALL = "phone_call"
+    VOICEMAIL = "voicemail"
+    WEB_FORM = "web_form"
+    EMAIL = "email"
+    MAIL = "mail"
+    IN_PERSON = "in_person"
+    SOCIAL_MEDIA = "social_media"
+    KEYWORD_REPLY = "keyword_reply"
+    OTHER = "other"
+
+
 @dataclass(frozen=True)
 class Customer:
     """A customer as CRM Text describes them; None for what it left out or left empty.
@@ -65,7 +79,8 @@ class LookUp:
 class OptOutRequest:
     """A customer's wish as it reached the gateway, checked but not yet on record.
 
-    ``source`` is ``api:NAME`` or ``webhook:NAME``. A webhook's ``phone_number`` may be unusable.
+    ``source`` is ``api:NAME`` or ``webhook:NAME``, ``delivery_id`` a webhook sender's own id. A
+    webhook's ``phone_number`` may be unusable.
     """
 
     phone_number: PhoneNumber
@@ -74,7 +89,9 @@ class OptOutRequest:
     request_id: str
     reference: str | None = None
     reason: str | None = None
+    means: str | None = None
     requested_at: datetime | None = None
+    delivery_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,7 @@ class OptOut:
     store: str
     reference: str | None
     reason: str | None
+    means: str | None
     source: str
     customer: Customer | None
     already_opted_out: bool
@@ -96,6 +114,9 @@ class OptOut:
     created_at: datetime
     opted_out_at: datetime | None
     next_attempt_at: datetime | None
+    phone_number_received: str | None
+    request_id: str | None
+    delivery_id: str | None
 
 
 @dataclass(frozen=True)

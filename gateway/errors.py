@@ -24,7 +24,6 @@ class ErrorCode(StrEnum):
     VALIDATION_FAILED = "validation_failed"
     INVALID_PHONE_NUMBER = "invalid_phone_number"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
-    IDEMPOTENCY_KEY_IN_USE = "idempotency_key_in_use"
     NOT_RETRYABLE = "not_retryable"
     CUSTOMER_NOT_FOUND = "customer_not_found"
     CRMTEXT_REJECTED = "crmtext_rejected"
@@ -67,7 +66,6 @@ ERRORS: Mapping[ErrorCode, ErrorKind] = {
     ErrorCode.VALIDATION_FAILED: ErrorKind(422, None, "Some fields are not valid"),
     ErrorCode.INVALID_PHONE_NUMBER: ErrorKind(422, None, "Not a usable US phone number"),
     ErrorCode.IDEMPOTENCY_KEY_REUSED: ErrorKind(422, None, "This idempotency key has another body"),
-    ErrorCode.IDEMPOTENCY_KEY_IN_USE: ErrorKind(409, 1, "The first request is not finished"),
     ErrorCode.NOT_RETRYABLE: ErrorKind(409, None, "This opt-out cannot be retried"),
     ErrorCode.CUSTOMER_NOT_FOUND: ErrorKind(404, None, "CRM Text does not know this customer"),
     ErrorCode.CRMTEXT_REJECTED: ErrorKind(422, None, "CRM Text refused the request"),

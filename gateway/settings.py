@@ -24,6 +24,10 @@ DEMO_KEY_SHA256 = hashlib.sha256(b"demo-key-for-the-sandbox").digest()
 _HOST = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|[0-9a-f.]*:[0-9a-f:.]*")
 
 _EVERYWHERE = "0.0.0.0"  # noqa: S104 - on Heroku only its router reaches a dyno
+# Threads of a web process. Nearly all time of a request is waiting for CRM Text, so threads, and
+# many: 256 callers may wait in one process (gunicorn spreads kept connections unevenly), and 8 are
+# kept for the rest.
+WEB_THREADS = 264
 
 T = TypeVar("T")
 
@@ -44,6 +48,7 @@ class Settings:
     host: str
     port: int
     web_processes: int
+    web_threads: int
     log_level: str
 
     @classmethod
@@ -76,6 +81,7 @@ class Settings:
             host=read("HOST", _host, _EVERYWHERE if on_heroku else "127.0.0.1"),
             port=read("PORT", _whole_number(1, 65535), "8000"),
             web_processes=read("WEB_CONCURRENCY", _whole_number(1, 64), "2"),
+            web_threads=WEB_THREADS,
             log_level=read("LOG_LEVEL", _log_level, "info"),
         )
         faults = variables.faults + settings._contradictions(on_heroku=on_heroku)

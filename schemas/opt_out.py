@@ -4,12 +4,13 @@ from datetime import UTC, datetime, timedelta
 
 from marshmallow import Schema, ValidationError, fields, validate
 
-from gateway.consent import Status
+from gateway.consent import Means, Status
 from gateway.errors import ErrorCode
 from schemas.fields import StoreSchema, Text, Time, UsPhoneNumber, WholeNumber
 from schemas.problem import CrmTextSchema
 
 _CLOCK_SKEW = timedelta(seconds=60)
+_MEANS = [means.value for means in Means]
 _STATUSES = [status.value for status in Status]
 
 
@@ -40,6 +41,12 @@ class OptOutRequestSchema(StoreSchema):
         longest=500,
         load_default=None,
         metadata={"description": "free text for the record, never sent to CRM Text"},
+    )
+    means = Text(
+        longest=20,
+        load_default=None,
+        validate=validate.OneOf(_MEANS, error="must be one of {choices}"),
+        metadata={"description": "how the person asked", "example": "phone_call"},
     )
     requested_at = Time(
         load_default=None,
@@ -101,7 +108,6 @@ class FailureSchema(Schema):
         required=True, metadata={"enum": list(ErrorCode), "example": "crmtext_timeout"}
     )
     detail = fields.String(required=True)
-    retryable = fields.Boolean(required=True)
     crmtext = fields.Nested(CrmTextSchema, required=True, allow_none=True)
 
 
@@ -121,6 +127,12 @@ class OptOutSchema(Schema):
     store = fields.String(required=True, metadata={"example": "PIZZA"})
     reference = fields.String(required=True, allow_none=True)
     reason = fields.String(required=True, allow_none=True)
+    means = fields.String(
+        required=True,
+        allow_none=True,
+        validate=validate.OneOf(_MEANS),
+        metadata={"description": "how the person asked"},
+    )
     source = fields.String(required=True, metadata={"example": "api:billing"})
     customer = fields.Nested(CustomerSchema, required=True, allow_none=True)
     already_opted_out = fields.Boolean(required=True)
@@ -130,6 +142,27 @@ class OptOutSchema(Schema):
     created_at = Time(required=True)
     opted_out_at = Time(required=True, allow_none=True)
     next_attempt_at = Time(required=True, allow_none=True)
+    phone_number_received = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "the number as it came; null where none came"},
+    )
+    request_id = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "of the request that made it"},
+    )
+    delivery_id = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "the webhook sender's own id of its message"},
+    )
+
+
+class OptOutListSchema(Schema):
+    """The opt-outs that one request for all stores made."""
+
+    items = fields.List(fields.Nested(OptOutSchema), required=True)
 
 
 class SearchResultSchema(Schema):

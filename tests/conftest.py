@@ -5,9 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
-from gateway.app import Gateway, create_app
+from gateway.app import create_app
 from gateway.assembly import open_ledger
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.migrations.upgrade import upgrade
@@ -78,12 +79,12 @@ def settings(crmtext: FakeCrmText, database_url: str) -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings) -> Gateway:
+def app(settings: Settings) -> Flask:
     return create_app(settings)
 
 
 @pytest.fixture
-def client(app: Gateway) -> FlaskClient:
+def client(app: Flask) -> FlaskClient:
     return app.test_client()
 
 

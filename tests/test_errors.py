@@ -18,7 +18,6 @@ CONTRACT = {
     "validation_failed": (422, False),
     "invalid_phone_number": (422, False),  # an item of errors, and of a webhook's opt-out
     "idempotency_key_reused": (422, False),
-    "idempotency_key_in_use": (409, True),
     "not_retryable": (409, False),
     "customer_not_found": (404, False),
     "crmtext_rejected": (422, False),

@@ -68,6 +68,7 @@ def test_a_complete_environment_is_read(tmp_path: Path) -> None:
         "host": "::1",
         "port": 5000,
         "web_processes": 3,
+        "web_threads": 264,
         "log_level": "warning",
     }
     assert settings.database_url.database == f"{tmp_path}/gateway.db"
@@ -91,6 +92,7 @@ def test_only_stores_and_keys_are_needed() -> None:
         "host": "127.0.0.1",
         "port": 8000,
         "web_processes": 2,
+        "web_threads": 264,
         "log_level": "info",
     }
     assert str(settings.database_url) == "sqlite:///gateway.db"

@@ -8,9 +8,7 @@ from threading import Thread
 
 import click
 
-from gateway.assembly import open_crmtext, open_ledger
-from gateway.delivery.attempts import Delivery
-from gateway.delivery.worker import THREADS, Worker
+from gateway.assembly import make_worker, open_ledger
 from gateway.ledger.migrations import is_newer
 from gateway.ledger.migrations.upgrade import Upgrade, upgrade
 from gateway.logs import configuration
@@ -32,8 +30,7 @@ def worker(environ: Mapping[str, str]) -> None:
     logging.config.dictConfig(configuration(settings.log_level))
     for warning in settings.warnings:
         _log.warning(warning)
-    ledger = open_ledger(settings)
-    running = Worker(ledger, Delivery(ledger, open_crmtext(settings), threads=THREADS))
+    running = make_worker(settings, open_ledger(settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         # In a thread: the signal may meet this one in the middle of waiting for that very stop.
         signal.signal(number, lambda *_: Thread(target=running.stop).start())

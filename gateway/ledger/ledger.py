@@ -2,8 +2,8 @@
 
 A pending row is due at its ``next_attempt_at``. Whoever delivers it claims it first, with one
 conditional update that moves this moment to the end of a lease; a process that dies leaves a row
-that is due again then. Who settles must still hold the claim. On Postgres the database's clock
-decides; SQLite serves one machine, and there the machine's clock does.
+that is due again then. Who ends an attempt must still hold the claim. On Postgres the database's
+clock decides; SQLite serves one machine, and there the machine's clock does.
 
 Every method raises LedgerUnavailable where the database cannot be reached or is locked; then
 nothing of that call is stored.
@@ -16,57 +16,45 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 from sqlalchemy import (
     Connection,
-    Executable,
     and_,
     bindparam,
+    delete,
     func,
     insert,
+    or_,
     select,
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 
 from gateway.consent import OptOut, OptOutRequest, Outcome, Status
-from gateway.errors import ErrorCode, Failure, GatewayError, LedgerUnavailable
+from gateway.errors import LedgerUnavailable
+from gateway.ledger import receipts, rows
 from gateway.ledger.database import BUSY_SECONDS
-from gateway.ledger.rows import (
-    LedgerRow,
-    Values,
-    ended,
-    pending,
-    read_opt_out,
-    received,
-    settled,
-    words_columns,
-)
-from gateway.ledger.search import PACE, WORKER, LedgerReader, translated
-from gateway.ledger.tables import UtcTime, attempts, clock, opt_outs, receipts
-
-# No turn is ever given further ahead; one that is was given before a clock was put back.
-_FARTHEST_TURN = timedelta(seconds=5)
+from gateway.ledger.pace import Pace
+from gateway.ledger.receipts import Receipt
+from gateway.ledger.rows import LedgerRow, Values, read_opt_out, words_columns
+from gateway.ledger.schedule import delay_seconds, enough_attempts
+from gateway.ledger.search import LedgerReader, translated
+from gateway.ledger.tables import WORKER, UtcTime, attempts, clock, opt_outs
 
 _log = logging.getLogger(__name__)
 
-NO_TURN = Failure(
-    ErrorCode.CRMTEXT_RATE_LIMITED,
-    "No turn came up within the pace that all calls to CRM Text keep to; nothing was sent.",
-)
-
 
 @dataclass(frozen=True)
-class Receipt:
-    """What makes a repeat recognisable: a key, and a fingerprint of what came with it."""
+class Entry:
+    """What came under one receipt: a request, or one for each of several stores."""
 
-    key: str
-    fingerprint: str
-    valid_for: timedelta | None = None
+    requests: Sequence[OptOutRequest]
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +64,6 @@ class Claim:
     opt_out: OptOut
     token: str
     attempt_id: int
-    in_background: bool
     failures: int
     give_up_at: datetime
     turn_in_seconds: float
@@ -90,10 +77,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A request on record; with ``claim``, to be delivered right now by whoever asked."""
+    """A request on record. With ``claim``, whoever asked delivers it right now."""
 
     opt_out: OptOut
     is_repeat: bool = False
+    is_being_sent: bool = False  # by another request or the worker
     claim: Claim | None = None
 
 
@@ -113,76 +101,106 @@ class Ledger(LedgerReader):
     ) -> None:
         super().__init__(url)
         self._lease = timedelta(seconds=lease_seconds)
-        # A little slower than the rate, so that no second ever sees one call more than allowed.
-        self._spacing = timedelta(seconds=1.05 / calls_per_second if calls_per_second else 0)
+        self._pace = Pace(calls_per_second, self._now)
         self._delivery_time = timedelta(days=delivery_days)
+        self._enough_attempts = enough_attempts(delivery_days)
         self._writer = threading.Lock()
-        self._take_receipt = _take_receipt(
-            postgresql.insert(receipts) if self._on_postgres else sqlite.insert(receipts)
+        self._insert = _insert_once(
+            postgresql.insert(opt_outs) if self._on_postgres else sqlite.insert(opt_outs)
         )
 
-    def accept(self, entries: Sequence[tuple[OptOutRequest, Receipt | None]]) -> list[Recorded]:
-        """Takes over the delivery of all of them, or of none; unusable ones become rejected.
+    def accept(
+        self, entries: Sequence[Entry], *, claims: int = 0, patience_seconds: float = 0
+    ) -> list[Recorded]:
+        """Takes over the delivery of all of them, or of none, and answers in their order.
 
-        A repeat of a failed one makes it pending again. Raises GatewayError
-        (idempotency_key_reused) where the receipt came with another fingerprint before.
+        Those with an unusable number become rejected, and one that had failed and is repeated
+        becomes pending again. At most ``claims`` are claimed for whoever asked, those whose turn
+        comes up within the patience; the others are due for the worker. Raises GatewayError
+        (idempotency_key_reused), and CommitLost where they may be on record all the same.
         """
-        # Always in the same order: two that wait for each other's receipts would never end.
-        order = sorted(range(len(entries)), key=lambda place: _key(entries[place][1]))
-        with self._writing() as (connection, now):
-            recorded = {place: self._accept(connection, now, *entries[place]) for place in order}
-        return [recorded[place] for place in range(len(entries))]
+        numbered = [(str(uuid.uuid4()), entry) for entry in entries]
+        try:
+            return self._accept(numbered, claims, patience_seconds)
+        except CommitLost as lost:
+            try:  # with the same ids: what is on record already is found and not doubled
+                return self._accept(numbered, claims, patience_seconds)
+            except LedgerUnavailable:
+                raise lost from None
 
     def _accept(
-        self, connection: Connection, now: datetime, request: OptOutRequest, receipt: Receipt | None
-    ) -> Recorded:
-        opt_out_id = str(uuid.uuid4())
-        first = self._first(connection, now, receipt, opt_out_id)
-        if first is None:
-            state = self._due(now)
-            unusable = request.phone_number.failure
-            if unusable:
-                state |= ended(Status.REJECTED, unusable)
-            row = _insert(connection, received(opt_out_id, now, request) | state)
-            return Recorded(read_opt_out(row))
-        if first.status == Status.FAILED:
-            return Recorded(read_opt_out(_update(connection, first.id, self._due(now))))
-        _refuse_if_unanswered(first, now)
-        return Recorded(read_opt_out(first), is_repeat=True)
-
-    def begin(
-        self,
-        request: OptOutRequest,
-        receipt: Receipt | None,
-        *,
-        patience_seconds: float,
-        in_background: bool,
-    ) -> Recorded:
-        """Records a request with a claim to deliver it now.
-
-        There is no claim where it repeats one that has not failed, and none where no turn comes
-        up within ``patience_seconds``: then the opt-out is due ``in_background``, else failed.
-        Raises GatewayError (idempotency_key_reused, idempotency_key_in_use).
-        """
+        self, numbered: Sequence[tuple[str, Entry]], claims: int, patience_seconds: float
+    ) -> list[Recorded]:
+        # Always in the same order: two that wait for each other's receipts would never end.
+        order = sorted(numbered, key=lambda one: one[1].receipt.key if one[1].receipt else "")
         with self._writing() as (connection, now):
-            opt_out_id = str(uuid.uuid4())
-            first = self._first(connection, now, receipt, opt_out_id)
-            if first is not None and first.status != Status.FAILED:
-                _refuse_if_unanswered(first, now)
-                return Recorded(read_opt_out(first), is_repeat=True)
-            turn = self._turn(connection, now, patience_seconds)
-            state = self._due(now) | {"in_background": in_background}
-            if turn is not None:
-                state |= self._claimed(now)
-            elif not in_background:
-                state |= ended(Status.FAILED, NO_TURN)
-            state["attempts"] = (first.attempts if first else 0) + (turn is not None)
-            if first is None:
-                row = _insert(connection, received(opt_out_id, now, request) | state)
-            else:
-                row = _update(connection, first.id, state)
-            claims = [] if turn is None else self._claims(connection, now, [row], turn)
-            return Recorded(read_opt_out(row), claim=next(iter(claims), None))
+            turns = _Turns(self._pace, connection, claims, patience_seconds)
+            recorded = {
+                entry_id: self._accept_entry(connection, now, turns, entry_id, entry)
+                for entry_id, entry in order
+            }
+        return [one for entry_id, _ in numbered for one in recorded[entry_id]]
+
+    def _accept_entry(
+        self, connection: Connection, now: datetime, turns: "_Turns", new_id: str, entry: Entry
+    ) -> list[Recorded]:
+        taken = entry.receipt and receipts.take(connection, now, entry.receipt, new_id)
+        if taken and taken != new_id:
+            # The stores of a request for all of them may have changed since.
+            ids = [taken, *(_id_for(taken, request.store) for request in entry.requests)]
+            firsts = select(opt_outs).where(opt_outs.c.id.in_(ids)).with_for_update()
+            found = {row.id: row for row in connection.execute(firsts)}
+            return [
+                self._repeat(connection, now, turns, found[each]) for each in ids if each in found
+            ]
+        if len(entry.requests) == 1:
+            return [self._receive(connection, now, turns, new_id, entry.requests[0])]
+        return [
+            self._receive(connection, now, turns, _id_for(new_id, request.store), request)
+            for request in entry.requests
+        ]
+
+    def _receive(
+        self,
+        connection: Connection,
+        now: datetime,
+        turns: "_Turns",
+        opt_out_id: str,
+        request: OptOutRequest,
+    ) -> Recorded:
+        values = rows.received(opt_out_id, now, request) | self._due(now)
+        unusable = request.phone_number.failure
+        turn = None if unusable else turns.take()
+        if unusable:
+            values |= rows.ended(Status.REJECTED, unusable)
+        elif turn is not None:
+            values |= self._claimed(now) | {"attempts": 1}
+        if not connection.execute(self._insert, values).rowcount:
+            # A transaction whose commit was lost had written it all the same.
+            row = connection.execute(select(opt_outs).where(opt_outs.c.id == opt_out_id)).one()
+            return Recorded(read_opt_out(row))
+        # The row is not asked for back, which would cost a quarter of the insert.
+        return self._recorded(connection, now, SimpleNamespace(**values), turn)
+
+    def _repeat(
+        self, connection: Connection, now: datetime, turns: "_Turns", row: LedgerRow
+    ) -> Recorded:
+        if row.status != Status.FAILED:
+            is_being_sent = row.claim is not None and row.next_attempt_at > now
+            return Recorded(read_opt_out(row), is_repeat=True, is_being_sent=is_being_sent)
+        values, turn = self._due(now), turns.take()
+        if turn is not None:
+            values |= self._claimed(now) | {"attempts": row.attempts + 1}
+        row = connection.execute(_UPDATE, values | {"row": row.id}).one()
+        return replace(self._recorded(connection, now, row, turn), is_repeat=True)
+
+    def _recorded(
+        self, connection: Connection, now: datetime, row: LedgerRow, turn: float | None
+    ) -> Recorded:
+        if turn is None:
+            return Recorded(read_opt_out(row))
+        [claim] = self._claims(connection, now, [row], turn)
+        return Recorded(claim.opt_out, claim=claim)
 
     def claim_due(self, limit: int, *, patience_seconds: float) -> Due:
         """Claims up to ``limit`` due opt-outs; where there is a pace, one, with its turn."""
@@ -191,35 +209,66 @@ class Ledger(LedgerReader):
                 select(opt_outs.c.id)
                 .where(opt_outs.c.next_attempt_at <= now)
                 .order_by(opt_outs.c.next_attempt_at)
-                .limit(1 if self._spacing else limit)
+                .limit(1 if self._pace else limit)
                 .with_for_update(skip_locked=True)
             )
             ids = connection.scalars(due).all()
             if not ids:
                 return Due([])
-            turn = self._turn(connection, now, patience_seconds)
+            turn = self._pace.take_turn(connection, patience_seconds)
             if turn is None:
-                return Due([], next_turn_in_seconds=self._spacing.total_seconds())
-            values = self._claimed(now) | {"in_background": True}
-            rows = connection.execute(
+                return Due([], next_turn_in_seconds=self._pace.spacing.total_seconds())
+            claimed = connection.execute(
                 update(opt_outs)
                 .where(opt_outs.c.id.in_(ids))
-                .values(values | {"attempts": opt_outs.c.attempts + 1})
+                .values(self._claimed(now) | {"attempts": opt_outs.c.attempts + 1})
                 .returning(opt_outs)
             ).all()
-            return Due(self._claims(connection, now, rows, turn))
+            return Due(self._claims(connection, now, claimed, turn))
 
     @property
     def has_pace(self) -> bool:
-        return bool(self._spacing)
+        return bool(self._pace)
 
     def turn(self, *, patience_seconds: float) -> float | None:
         """Seconds until a turn within the pace; None if it would be more than the patience."""
-        with self._writing() as (connection, now):
-            return self._turn(connection, now, patience_seconds)
+        with self._writing() as (connection, _):
+            return self._pace.take_turn(connection, patience_seconds)
 
-    def settle(self, claim: Claim, opt_out: OptOut, outcome: Outcome) -> bool:
-        """Writes down what came of an attempt; the opt-out itself only if the claim still holds."""
+    def after_attempt(self, claim: Claim, outcome: Outcome, stretch: float) -> OptOut:
+        """What becomes of a claimed opt-out; ``stretch`` as in ``delay_seconds``.
+
+        It is given up when its days are over, but not before enough attempts have failed: the
+        clock may have jumped.
+        """
+        now = claim.now()
+        after = replace(claim.opt_out, customer=outcome.customer, error=outcome.failure)
+        if outcome.failure is None:
+            return replace(
+                after,
+                status=Status.OPTED_OUT,
+                already_opted_out=outcome.already_opted_out,
+                opted_out_at=now,
+                next_attempt_at=None,
+            )
+        if outcome.failure.is_refusal:
+            return replace(after, status=Status.REJECTED, next_attempt_at=None)
+        failures, is_late = claim.failures + 1, now >= claim.give_up_at
+        if is_late and failures >= self._enough_attempts:
+            return replace(after, status=Status.FAILED, next_attempt_at=None)
+        delay = delay_seconds(failures, outcome.failure.retry_after, stretch)
+        next_attempt_at = now + timedelta(seconds=delay)
+        if not is_late:
+            next_attempt_at = min(next_attempt_at, claim.give_up_at)
+        return replace(after, next_attempt_at=next_attempt_at)
+
+    def end_attempt(self, claim: Claim, opt_out: OptOut, outcome: Outcome) -> bool:
+        """Writes down what came of an attempt, the opt-out itself only if the claim still holds.
+
+        A confirmation ends every other open opt-out of that number and store, too: nobody is
+        opted out twice, since each call makes CRM Text text them.
+        """
+        columns = rows.after_attempt(opt_out)
         mine = {"row": opt_out.id, "held": claim.token, "failures": claim.failures + 1}
         attempt = words_columns(outcome.crmtext) | {
             "row": claim.attempt_id,
@@ -228,7 +277,20 @@ class Ledger(LedgerReader):
         }
         with self._writing() as (connection, now):
             connection.execute(_END_ATTEMPT, attempt | {"ended_at": now})
-            return connection.execute(_SETTLE, settled(opt_out) | mine).rowcount == 1
+            is_mine = connection.execute(_END_CLAIM, columns | mine).rowcount == 1
+            if is_mine and opt_out.status == Status.OPTED_OUT:
+                whose = {"whose": opt_out.phone_number, "where": opt_out.store, "moment": now}
+                columns["already_opted_out"] = False
+                connection.execute(_END_OTHERS, columns | whose)
+            return is_mine
+
+    def put_back(self, claim: Claim) -> None:
+        """Gives up a claim whose attempt was not made; the opt-out is due at once."""
+        with self._writing() as (connection, now):
+            held = and_(opt_outs.c.id == claim.opt_out.id, opt_outs.c.claim == claim.token)
+            values = {"claim": None, "next_attempt_at": now, "attempts": opt_outs.c.attempts - 1}
+            connection.execute(update(opt_outs).where(held).values(values))
+            connection.execute(delete(attempts).where(attempts.c.id == claim.attempt_id))
 
     def retry(self, opt_out_id: str) -> OptOut | None:
         """Makes a failed or rejected opt-out with a usable number pending; None for any other."""
@@ -266,14 +328,22 @@ class Ledger(LedgerReader):
             return connection.execute(statement).rowcount
 
     def worker_is_alive(self) -> None:
-        """Leaves the worker's sign of life."""
+        """Notes that a worker was seen just now."""
         with self._writing() as (connection, now):
             connection.execute(update(clock).where(clock.c.name == WORKER).values(at=now))
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Connection, datetime]]:
-        with translated(), self._place_to_write(), self.engine.begin() as connection:
-            yield connection, self._now(connection)
+        is_committing = False
+        with translated(), self._place_to_write():
+            try:
+                with self.engine.begin() as connection:
+                    yield connection, self._now(connection)
+                    is_committing = True
+            except DBAPIError as error:
+                if is_committing and error.connection_invalidated:
+                    raise CommitLost from error
+                raise
 
     @contextmanager
     def _place_to_write(self) -> Iterator[None]:
@@ -288,63 +358,16 @@ class Ledger(LedgerReader):
         finally:
             self._writer.release()
 
-    def _first(
-        self, connection: Connection, now: datetime, receipt: Receipt | None, opt_out_id: str
-    ) -> LedgerRow | None:
-        """The opt-out that this receipt was first given for; None if it is given now."""
-        if receipt is None:
-            return None
-        is_new = connection.scalar(
-            self._take_receipt,
-            {
-                "key": receipt.key,
-                "fingerprint": receipt.fingerprint,
-                "opt_out_id": opt_out_id,
-                "expires_at": receipt.valid_for and now + receipt.valid_for,
-                "moment": now,
-            },
-        )
-        if is_new:
-            return None
-        given = connection.execute(select(receipts).where(receipts.c.key == receipt.key)).one()
-        if given.fingerprint != receipt.fingerprint:
-            raise GatewayError(
-                ErrorCode.IDEMPOTENCY_KEY_REUSED,
-                "This Idempotency-Key was used before, with another body.",
-            )
-        first = select(opt_outs).where(opt_outs.c.id == given.opt_out_id)
-        return connection.execute(first.with_for_update()).one()
-
-    def _turn(self, connection: Connection, now: datetime, patience: float) -> float | None:
-        if not self._spacing:
-            return 0.0
-        statement = select(clock.c.at).where(clock.c.name == PACE).with_for_update()
-        next_turn = connection.scalars(statement).one()
-        now = self._now(connection)  # waiting for the others may have taken a while
-        is_sound = next_turn and now < next_turn <= now + self._spacing + _FARTHEST_TURN
-        turn = next_turn if is_sound else now
-        wait: float = (turn - now).total_seconds()
-        if wait > patience:
-            return None
-        connection.execute(
-            update(clock).where(clock.c.name == PACE).values(at=turn + self._spacing)
-        )
-        return wait
-
     def _due(self, now: datetime) -> Values:
-        return pending(now) | {
-            "give_up_at": now + self._delivery_time,
-            "in_background": True,
-            "failures": 0,
-        }
+        return rows.due(now, now + self._delivery_time)
 
     def _claimed(self, now: datetime) -> Values:
-        return {"next_attempt_at": now + self._lease, "claim": secrets.token_hex(16)}
+        return rows.claimed(now + self._lease, secrets.token_hex(16))
 
     def _claims(
-        self, connection: Connection, now: datetime, rows: Sequence[LedgerRow], turn: float
+        self, connection: Connection, now: datetime, claimed: Sequence[LedgerRow], turn: float
     ) -> list[Claim]:
-        started = [{"opt_out_id": row.id, "started_at": now} for row in rows]
+        started = [{"opt_out_id": row.id, "started_at": now} for row in claimed]
         ids = connection.execute(_INSERT_ATTEMPTS, started).all()
         attempt_ids: dict[str, int] = dict(ids)
         return [
@@ -352,63 +375,83 @@ class Ledger(LedgerReader):
                 opt_out=opt_out,
                 token=row.claim,
                 attempt_id=attempt_ids[row.id],
-                in_background=row.in_background,
                 failures=row.failures,
                 give_up_at=row.give_up_at,
                 turn_in_seconds=turn,
                 claimed_at=now,
             )
-            for row, opt_out in _readable(rows)
+            for row, opt_out in _readable(claimed)
         ]
 
 
-def _readable(rows: Sequence[LedgerRow]) -> Iterator[tuple[LedgerRow, OptOut]]:
-    for row in rows:
+class CommitLost(LedgerUnavailable):
+    """The connection was lost while the database stored something: nobody knows whether it did."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The connection to the database was lost while it stored the request, so the request "
+            "may be on record. To find out, repeat it with the same Idempotency-Key."
+        )
+
+
+class _Turns:
+    """Turns for the claims of one transaction: no more than ``most``, and none after a late one."""
+
+    def __init__(
+        self, pace: Pace, connection: Connection, most: int, patience_seconds: float
+    ) -> None:
+        self._pace = pace
+        self._connection = connection
+        self._left = most
+        self._patience_seconds = patience_seconds
+
+    def take(self) -> float | None:
+        if not self._left:
+            return None
+        turn = self._pace.take_turn(self._connection, self._patience_seconds)
+        self._left = 0 if turn is None else self._left - 1
+        return turn
+
+
+def _id_for(entry_id: str, store: str) -> str:
+    """The id of one of an entry's several opt-outs, so that a repeat finds it."""
+    return str(uuid.uuid5(uuid.UUID(entry_id), store))
+
+
+def _readable(claimed: Sequence[LedgerRow]) -> Iterator[tuple[LedgerRow, OptOut]]:
+    for row in claimed:
         try:
             opt_out = read_opt_out(row)
         except Exception:  # its lease moves it out of the way: the others must be delivered
-            _log.exception("an opt-out on record cannot be read", extra={"opt_out": row.id})
+            _log.exception("opt-out unreadable", extra={"opt_out": row.id})
             continue
         yield row, opt_out
 
 
-def _key(receipt: Receipt | None) -> str:
-    return receipt.key if receipt else ""
-
-
-def _refuse_if_unanswered(first: LedgerRow, now: datetime) -> None:
-    is_held = first.next_attempt_at is not None and first.next_attempt_at > now
-    if is_held and not first.in_background:
-        raise GatewayError(
-            ErrorCode.IDEMPOTENCY_KEY_IN_USE,
-            "The first request with this Idempotency-Key has not been answered yet.",
-        )
-
-
 # Built once, and given their values as parameters: building one costs more than running it.
-_INSERT = insert(opt_outs)
 _UPDATE = update(opt_outs).where(opt_outs.c.id == bindparam("row")).returning(opt_outs)
-_SETTLE = update(opt_outs).where(
+_END_CLAIM = update(opt_outs).where(
     opt_outs.c.id == bindparam("row"), opt_outs.c.claim == bindparam("held")
+)
+_END_OTHERS = update(opt_outs).where(
+    opt_outs.c.phone_number == bindparam("whose"),
+    opt_outs.c.store == bindparam("where"),
+    or_(
+        opt_outs.c.status == Status.FAILED,
+        and_(
+            opt_outs.c.status == Status.PENDING,
+            # not being sent at this moment
+            or_(
+                opt_outs.c.claim.is_(None),
+                opt_outs.c.next_attempt_at <= bindparam("moment", type_=UtcTime),
+            ),
+        ),
+    ),
 )
 _INSERT_ATTEMPTS = insert(attempts).returning(attempts.c.opt_out_id, attempts.c.id)
 _END_ATTEMPT = update(attempts).where(attempts.c.id == bindparam("row"))
 
 
-def _take_receipt(new: postgresql.Insert | sqlite.Insert) -> Executable:
-    """Gives back the opt-out's id if nobody has this receipt, or if it has expired."""
-    columns = {name: new.excluded[name] for name in ("fingerprint", "opt_out_id", "expires_at")}
-    has_expired = receipts.c.expires_at <= bindparam("moment", type_=UtcTime)
-    return new.on_conflict_do_update(
-        index_elements=["key"], set_=columns, where=has_expired
-    ).returning(receipts.c.opt_out_id)
-
-
-def _insert(connection: Connection, values: Values) -> LedgerRow:
-    """The new row. It is not asked for back, which would cost a quarter of the insert."""
-    connection.execute(_INSERT, values)
-    return SimpleNamespace(**values)
-
-
-def _update(connection: Connection, opt_out_id: str, values: Values) -> LedgerRow:
-    return connection.execute(_UPDATE, values | {"row": opt_out_id}).one()
+def _insert_once(new: postgresql.Insert | sqlite.Insert) -> postgresql.Insert | sqlite.Insert:
+    """Inserts nothing where there is a row with this id."""
+    return new.on_conflict_do_nothing(index_elements=["id"])

@@ -1,4 +1,4 @@
-"""Between the ledger's rows and the values that everybody else passes round."""
+"""Between the ledger's rows and the values that everybody else uses: transitions and reading."""
 
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -15,6 +15,10 @@ Values = dict[str, Any]
 LedgerRow = Row[Any] | SimpleNamespace
 
 
+# The transitions of a row. It is received once, then due, claimed for an attempt, due again or
+# ended; a retry makes an ended one due.
+
+
 def received(opt_out_id: str, now: datetime, request: OptOutRequest) -> Values:
     """What is known of an opt-out when it comes in, and never changes."""
     return {
@@ -24,34 +28,35 @@ def received(opt_out_id: str, now: datetime, request: OptOutRequest) -> Values:
         "store": request.store,
         "reference": request.reference,
         "reason": request.reason,
+        "means": request.means,
         "source": request.source,
         "request_id": request.request_id,
+        "delivery_id": request.delivery_id,
         "requested_at": request.requested_at or now,
         "created_at": now,
         "attempts": 0,
     }
 
 
+def due(now: datetime, give_up_at: datetime) -> Values:
+    """Waits for its first attempt; so does one that is retried."""
+    return _pending(now, None) | {"give_up_at": give_up_at, "failures": 0}
+
+
+def claimed(lease_ends_at: datetime, claim: str) -> Values:
+    """Is being sent by whoever holds the claim, or due again when the lease ends."""
+    return {"next_attempt_at": lease_ends_at, "claim": claim}
+
+
 def ended(status: Status, failure: Failure | None = None, **outcome: Any) -> Values:  # noqa: ANN401
-    """The columns of an opt-out that nobody will try again by itself."""
-    return (
-        _NOTHING_YET
-        | _failure_columns(failure)
-        | {"status": status, "next_attempt_at": None}
-        | outcome
-    )
+    """Nobody tries it again by itself."""
+    return _NOTHING_YET | _failure_columns(failure) | _ENDED | {"status": status} | outcome
 
 
-def pending(next_attempt_at: datetime, failure: Failure | None = None) -> Values:
-    """The columns of an opt-out that is due at this time; ``failure`` is of its last attempt."""
-    due = {"status": Status.PENDING, "next_attempt_at": next_attempt_at}
-    return _NOTHING_YET | _failure_columns(failure) | due
-
-
-def settled(opt_out: OptOut) -> Values:
+def after_attempt(opt_out: OptOut) -> Values:
     """The columns that an attempt changes. Whoever writes them gives up the claim."""
     if opt_out.next_attempt_at:
-        return pending(opt_out.next_attempt_at, opt_out.error)
+        return _pending(opt_out.next_attempt_at, opt_out.error)
     customer = opt_out.customer and asdict(opt_out.customer)
     if customer and customer["updated_at"]:
         customer["updated_at"] = customer["updated_at"].isoformat()
@@ -80,6 +85,7 @@ def read_opt_out(row: LedgerRow) -> OptOut:
         store=row.store,
         reference=row.reference,
         reason=row.reason,
+        means=row.means,
         source=row.source,
         customer=customer,
         already_opted_out=row.already_opted_out,
@@ -89,6 +95,9 @@ def read_opt_out(row: LedgerRow) -> OptOut:
         created_at=row.created_at,
         opted_out_at=row.opted_out_at,
         next_attempt_at=row.next_attempt_at,
+        phone_number_received=row.phone_number_received or None,
+        request_id=row.request_id or None,
+        delivery_id=row.delivery_id,
     )
 
 
@@ -116,9 +125,15 @@ def _failure_columns(failure: Failure | None) -> Values:
     } | words_columns(failure.crmtext if failure else None)
 
 
+def _pending(next_attempt_at: datetime, failure: Failure | None) -> Values:
+    due_at = {"status": Status.PENDING, "next_attempt_at": next_attempt_at}
+    return _NOTHING_YET | _failure_columns(failure) | due_at
+
+
 _NOTHING_YET: Values = {
     "claim": None,
     "opted_out_at": None,
     "already_opted_out": False,
     "customer": None,
 }
+_ENDED: Values = {"next_attempt_at": None}

@@ -13,9 +13,7 @@ from gateway.consent import Attempt, OptOut, Status
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.database import create_ledger_engine, reading
 from gateway.ledger.rows import read_attempt, read_opt_out
-from gateway.ledger.tables import UtcTime, attempts, clock, opt_outs
-
-PACE, WORKER = "pace", "worker"
+from gateway.ledger.tables import WORKER, UtcTime, attempts, clock, opt_outs
 
 _NOW = select(func.clock_timestamp(type_=UtcTime))
 

@@ -46,17 +46,20 @@ opt_outs = Table(
     Column("store", String(19), nullable=False),
     Column("reference", String(255)),
     Column("reason", String(500)),
+    Column("means", String(20)),
     Column("source", String(100), nullable=False),
     Column("request_id", String(128), nullable=False),
+    Column("delivery_id", String(255)),
     Column("requested_at", UtcTime, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     # Delivery. A pending row, and no other, has a next_attempt_at: when it is due, or, while a
     # claim is held, when the claim's lease ends.
     Column("next_attempt_at", UtcTime),
     Column("claim", String(32)),
-    Column("in_background", Boolean, nullable=False),
+    # Only the release before this one reads it; to be dropped with the next.
+    Column("in_background", Boolean, nullable=False, default=True),
     Column("give_up_at", UtcTime, nullable=False),
-    Column("attempts", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
     Column("failures", Integer, nullable=False),
     # Outcome.
     Column("opted_out_at", UtcTime),
@@ -109,7 +112,8 @@ receipts = Table(
     Column("expires_at", UtcTime),
 )
 
-# Moments that all processes share: the next turn within the pace, the worker's last sign of life.
+# Moments that all processes share: the next turn within the pace, and when a worker was last seen.
+PACE, WORKER = "pace", "worker"
 clock = Table(
     "clock",
     metadata,

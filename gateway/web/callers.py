@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
-from gateway.accounts import ApiKey
+from gateway.accounts import ALL_STORES, ApiKey
 from gateway.consent import OptOut
 from gateway.errors import ErrorCode, GatewayError
 from gateway.web.requests import read_bearer
@@ -23,16 +23,19 @@ def caller_of(keys: Sequence[ApiKey], authorization: str) -> ApiKey:
     return found[0]
 
 
-def store_for(caller: ApiKey, named: str | None, keywords: Sequence[str]) -> str:
-    """The store that a request names; the first that the key may act on if it names none.
+def stores_for(caller: ApiKey, named: str | None, keywords: Sequence[str]) -> list[str]:
+    """The stores that a request means: the named one, all of the key's, or the first of them.
 
     Raises GatewayError (forbidden) for a store of other keys.
     """
+    own = [keyword for keyword in keywords if caller.may_act_on(keyword)]
+    if named == ALL_STORES:
+        return own
     if named is None:
-        return next(keyword for keyword in keywords if caller.may_act_on(keyword))
-    if not caller.may_act_on(named):
+        return own[:1]
+    if named not in own:
         raise GatewayError(ErrorCode.FORBIDDEN, f"The API key may not act on store {named}.")
-    return named
+    return [named]
 
 
 def visible_to(caller: ApiKey, opt_out: OptOut | None) -> OptOut:

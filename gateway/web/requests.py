@@ -33,25 +33,31 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9\-_.:]{1,128}")
 
 @dataclass(frozen=True)
 class Preference:
-    """Who owns the retry: the gateway with ``respond_async``, else the caller."""
+    """How long the caller wants to wait for the outcome; None: until the first attempt has ended.
 
-    respond_async: bool
-    wait_seconds: int
+    ``applied`` is what Preference-Applied says of it.
+    """
+
+    wait_seconds: int | None = None
+    applied: str = ""
 
 
 def read_prefer(header: str) -> Preference:
     """The caller's Prefer header (RFC 7240); of a repeated preference the first counts.
 
-    What makes no sense is ignored. ``wait`` counts only with respond-async, up to 15 seconds.
+    What makes no sense is ignored. ``respond-async`` alone waits 0 seconds, and a wait over 15
+    seconds counts as 15.
     """
     found: dict[str, str] = {}
     for preference in parse_list_header(header):
         name, _, value = preference.partition(";")[0].partition("=")  # without its parameters
         found.setdefault(name.strip().lower(), value.strip().strip('"'))
-    respond_async = found.get("respond-async") == ""
     wait = found.get("wait", "")
-    seconds = int(wait[:9]) if re.fullmatch("[0-9]+", wait) else 0
-    return Preference(respond_async, min(seconds, _LONGEST_WAIT_SECONDS) if respond_async else 0)
+    seconds = min(int(wait[:9]), _LONGEST_WAIT_SECONDS) if re.fullmatch("[0-9]+", wait) else None
+    applied = [] if seconds is None else [f"wait={seconds}"]
+    if found.get("respond-async") == "":
+        return Preference(seconds or 0, ", ".join(["respond-async", *applied]))
+    return Preference(seconds, "".join(applied))
 
 
 def read_idempotency_key(header: str | None) -> str | None:

@@ -9,11 +9,12 @@ import pytest
 
 from gateway.assembly import open_ledger
 from gateway.consent import OptOut, Outcome
-from gateway.delivery.attempts import settled
 from gateway.errors import ErrorCode, Failure
+from gateway.ledger.ledger import Entry
 from gateway.settings import Settings
 from tests.support.commands import Printed, gateway, gateway_here
 from tests.support.factories import make_opt_out_request
+from tests.support.ledgers import give_up
 
 
 def fail(
@@ -26,11 +27,9 @@ def fail(
     """An opt-out that came in so long ago and failed."""
     ledger = open_ledger(settings)
     request = make_opt_out_request(store=store)
-    claim = ledger.begin(request, None, patience_seconds=0, in_background=False).claim
-    assert claim
-    outcome = Outcome(Failure(code, "Made up."))
-    opt_out = settled(claim, outcome, 1)
-    assert ledger.settle(claim, opt_out, outcome)
+    (recorded,) = ledger.accept([Entry([request])], claims=1)
+    assert recorded.claim
+    opt_out = give_up(ledger, recorded.claim, Outcome(Failure(code, "Made up.")))
     with sqlite3.connect(settings.database_url.database or "") as connection:
         created_at = (opt_out.created_at - timedelta(days=days_ago)).replace(tzinfo=None)
         change = "UPDATE opt_outs SET created_at = ? WHERE id = ?"
@@ -68,7 +67,7 @@ def test_retry_takes_what_was_asked_for_and_no_more(
     fail(settings, code=ErrorCode.CRMTEXT_AUTH_FAILED)
     fail(settings, code=ErrorCode.CRMTEXT_AUTH_FAILED, store="BURGER")
     ledger = open_ledger(settings)
-    ledger.accept([(make_opt_out_request(), None)])
+    ledger.accept([Entry([make_opt_out_request()])])
     url = settings.database_url.render_as_string()
     printed = gateway_here("retry", *options, *dry_run, DATABASE_URL=url)
     assert (printed.exit_code, printed.err) == (0, "")
@@ -105,8 +104,8 @@ def test_status_shows_what_is_on_record_and_what_waits(settings: Settings) -> No
     )
     fail(settings)
     ledger = open_ledger(settings)
-    ledger.accept([(make_opt_out_request(None), None)])
-    ledger.accept([(make_opt_out_request(source="webhook:shop"), None)])
+    ledger.accept([Entry([make_opt_out_request(None)])])
+    ledger.accept([Entry([make_opt_out_request(source="webhook:shop")])])
     ledger.worker_is_alive()
     with sqlite3.connect(settings.database_url.database or "") as connection:
         connection.execute(

@@ -16,7 +16,7 @@ from sqlalchemy import update
 from gateway.assembly import open_crmtext
 from gateway.consent import Outcome, Status
 from gateway.crmtext.client import CrmText
-from gateway.delivery.attempts import Delivery
+from gateway.delivery.attempts import Attempts
 from gateway.delivery.worker import THREADS, Worker
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.migrations.upgrade import upgrade
@@ -41,7 +41,7 @@ def environment(crmtext: FakeCrmText, any_database_url: str) -> dict[str, str]:
 @contextmanager
 def working(ledger: Ledger, crmtext: CrmText) -> Iterator[None]:
     """A worker in a thread of this process."""
-    worker = Worker(ledger, Delivery(ledger, crmtext, threads=THREADS))
+    worker = Worker(ledger, Attempts(ledger, crmtext))
     thread = threading.Thread(target=worker.run)
     thread.start()
     try:
@@ -85,7 +85,7 @@ def test_it_calls_on_many_threads_at_once(
     ledger: Ledger, crmtext: FakeCrmText, settings: Settings
 ) -> None:
     crmtext.answer_with(Reply(delay=0.5, body=xml()))
-    ids = [accepted(ledger).id for _ in range(2 * THREADS)]
+    ids = [accepted(ledger, f"9995{number:06}").id for number in range(2 * THREADS)]
     with working(ledger, open_crmtext(settings)):
         seconds = wait_until(lambda: is_opted_out(ledger, *ids), 20, "all are delivered")
     assert seconds < 6  # one after the other they would take 32
@@ -103,7 +103,7 @@ class _WithABug(CrmText):
 def test_a_bug_in_one_opt_out_does_not_stop_the_others_and_loses_nothing(
     ledger: Ledger, settings: Settings
 ) -> None:
-    first, unreadable, impossible = (accepted(ledger).id for _ in range(3))
+    first, unreadable, impossible = (accepted(ledger, f"9995{number:06}").id for number in range(3))
     unlucky = accepted(ledger, "9995550666").id
     with ledger.engine.begin() as connection:
         for opt_out_id, column, poison in [
@@ -166,7 +166,7 @@ def test_sigterm_lets_what_is_in_flight_be_settled_and_takes_nothing_new(
     environment: dict[str, str], ledger: Ledger, crmtext: FakeCrmText, tmp_path: Path
 ) -> None:
     crmtext.answer_with(Reply(delay=0.9, body=xml()))
-    ids = [accepted(ledger).id for _ in range(THREADS + 20)]
+    ids = [accepted(ledger, f"9995{number:06}").id for number in range(THREADS + 20)]
     with running_worker(environment, tmp_path) as process:
         wait_until(lambda: len(crmtext.calls) == THREADS, 20, "all its threads are at work")
         code, seconds = end(process)
@@ -191,14 +191,19 @@ def test_no_log_line_of_a_delivery_shows_the_number(
     environment: dict[str, str], ledger: Ledger, crmtext: FakeCrmText, tmp_path: Path
 ) -> None:
     crmtext.answers(Reply(body=b"<html>9995551234"), Reply(reset=True))
-    ids = [accepted(ledger).id for _ in range(3)]
+    ids = [accepted(ledger, f"9995{number:06}").id for number in range(3)]
     with running_worker(environment, tmp_path) as process:
         wait_until(lambda: is_opted_out(ledger, *ids), 20, "all are delivered")
         assert end(process)[0] == 0
     output = (tmp_path / "worker.log").read_text()
     assert "9995551234" not in output
     messages = [json.loads(line)["message"] for line in output.splitlines()]
-    assert messages == ["worker started", *["opt-out attempted"] * 5, "worker stopped"]
+    assert messages == [
+        "worker started",
+        *["attempt failed"] * 2,
+        *["attempt succeeded"] * 3,
+        "worker stopped",
+    ]
 
 
 def test_a_postgres_that_is_away_at_the_start_and_in_the_middle_is_waited_for(

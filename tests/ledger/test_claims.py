@@ -16,9 +16,9 @@ from tests.support.ledgers import (
     at_once,
     begun,
     claimed,
+    end_attempt,
     found,
     let_pass,
-    settle,
 )
 
 
@@ -40,12 +40,11 @@ def test_a_process_that_died_answering_a_caller_leaves_a_row_for_the_worker(
     claim = begun(ledger)
     assert ledger.claim_due(9, patience_seconds=0).claims == []
     let_pass(ledger, LEASE + timedelta(seconds=1))
-    taken_over = claimed(ledger)
-    assert (taken_over.opt_out.id, taken_over.in_background) == (claim.opt_out.id, True)
+    assert claimed(ledger).opt_out.id == claim.opt_out.id
 
 
 @pytest.mark.parametrize("outcome", [OPTED_OUT, TIMED_OUT, Outcome(NOT_FOUND)])
-def test_settling_after_the_claim_was_lost_changes_nothing(
+def test_an_attempt_that_ends_after_its_claim_was_lost_changes_nothing(
     ledger: Ledger, outcome: Outcome
 ) -> None:
     accepted(ledger)
@@ -53,12 +52,12 @@ def test_settling_after_the_claim_was_lost_changes_nothing(
     let_pass(ledger, LEASE + timedelta(seconds=1))
     fast = claimed(ledger)
     before = found(ledger, slow.opt_out.id)
-    assert settle(ledger, slow, outcome) is False
+    assert end_attempt(ledger, slow, outcome) is False
     assert found(ledger, slow.opt_out.id) == before
-    assert settle(ledger, fast, OPTED_OUT) is True
+    assert end_attempt(ledger, fast, OPTED_OUT) is True
     after = found(ledger, slow.opt_out.id)
-    assert settle(ledger, slow, outcome) is False
-    assert settle(ledger, fast, TIMED_OUT) is False
+    assert end_attempt(ledger, slow, outcome) is False
+    assert end_attempt(ledger, fast, TIMED_OUT) is False
     assert found(ledger, slow.opt_out.id) == after
     assert after.status == Status.OPTED_OUT
 
@@ -68,17 +67,17 @@ def test_a_lost_claim_s_call_is_on_record_all_the_same(ledger: Ledger) -> None:
     slow = claimed(ledger)
     let_pass(ledger, LEASE + timedelta(seconds=1))
     fast = claimed(ledger)
-    settle(ledger, fast, OPTED_OUT)
-    settle(ledger, slow, TIMED_OUT)
+    end_attempt(ledger, fast, OPTED_OUT)
+    end_attempt(ledger, slow, TIMED_OUT)
     outcomes = [one.outcome for one in ledger.attempts_of(opt_out.id)]
     assert outcomes == ["crmtext_timeout", "opted_out"]
 
 
-def test_settling_late_but_before_anybody_took_over_counts(ledger: Ledger) -> None:
+def test_an_attempt_that_ends_late_but_before_anybody_took_over_counts(ledger: Ledger) -> None:
     accepted(ledger)
     claim = claimed(ledger)
     let_pass(ledger, LEASE + timedelta(minutes=5))
-    assert settle(ledger, claim, OPTED_OUT) is True
+    assert end_attempt(ledger, claim, OPTED_OUT) is True
 
 
 def test_those_that_wait_longest_are_claimed_first_and_never_more_than_asked_for(

@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import update
 
 from gateway.consent import Attempt, OptOut, Outcome, Status
-from gateway.delivery.attempts import delay_seconds
 from gateway.errors import CrmTextWords, ErrorCode, Failure
-from gateway.ledger.ledger import Ledger
+from gateway.ledger.ledger import Entry, Ledger
+from gateway.ledger.schedule import delay_seconds, enough_attempts
 from gateway.ledger.search import Criteria
 from gateway.ledger.tables import opt_outs
 from tests.support.factories import NUMBER, make_opt_out_request
@@ -23,11 +23,10 @@ from tests.support.ledgers import (
     TIMEOUT,
     WORDS,
     accepted,
-    begun,
     claimed,
+    end_attempt,
     found,
     let_pass,
-    settle,
 )
 
 
@@ -37,11 +36,12 @@ def test_an_accepted_opt_out_is_pending_due_and_holds_what_a_dispute_needs(ledge
         "+1 (999) 555-1234",
         reference="ticket-123",
         reason="called the shop",
+        means="phone_call",
         requested_at=asked_at,
         request_id="request-7",
     )
     before = ledger.summary().now
-    (recorded,) = ledger.accept([(request, None)])
+    (recorded,) = ledger.accept([Entry([request])])
     opt_out = recorded.opt_out
     assert opt_out == OptOut(
         id=opt_out.id,
@@ -50,6 +50,7 @@ def test_an_accepted_opt_out_is_pending_due_and_holds_what_a_dispute_needs(ledge
         store="PIZZA",
         reference="ticket-123",
         reason="called the shop",
+        means="phone_call",
         source="api:billing",
         customer=None,
         already_opted_out=False,
@@ -59,12 +60,12 @@ def test_an_accepted_opt_out_is_pending_due_and_holds_what_a_dispute_needs(ledge
         created_at=opt_out.created_at,
         opted_out_at=None,
         next_attempt_at=opt_out.created_at,
+        phone_number_received="+1 (999) 555-1234",
+        request_id="request-7",
+        delivery_id=None,
     )
     assert before <= opt_out.created_at <= ledger.summary().now
     assert ledger.find(opt_out.id) == opt_out
-    with ledger.engine.connect() as connection:
-        row = connection.execute(select(opt_outs)).one()
-    assert (row.phone_number_received, row.request_id) == ("+1 (999) 555-1234", "request-7")
 
 
 def test_a_request_without_its_own_time_was_asked_for_when_it_came(ledger: Ledger) -> None:
@@ -74,17 +75,14 @@ def test_a_request_without_its_own_time_was_asked_for_when_it_came(ledger: Ledge
 
 def test_an_unusable_number_is_on_record_as_rejected_and_never_claimed(ledger: Ledger) -> None:
     request = make_opt_out_request("999-555-123")
-    (recorded,) = ledger.accept([(request, None)])
+    (recorded,) = ledger.accept([Entry([request])])
     opt_out = recorded.opt_out
     failure = Failure(
         ErrorCode.INVALID_PHONE_NUMBER,
         "The phone number has 9 digits; a US number has 10, or 11 with the leading 1.",
     )
     assert (opt_out.status, opt_out.phone_number, opt_out.error, opt_out.next_attempt_at) == (
-        Status.REJECTED,
-        None,
-        failure,
-        None,
+        *(Status.REJECTED, None, failure, None),
     )
     assert ledger.claim_due(9, patience_seconds=0).claims == []
     assert ledger.retry(opt_out.id) is None
@@ -99,7 +97,7 @@ def test_texts_with_odd_characters_come_back_unchanged(ledger: Ledger) -> None:
     claim = claimed(ledger)
     customer = replace(CUSTOMER, name=odd, status=odd, updated_at=None)
     failure = replace(NOT_FOUND, detail=odd, crmtext=CrmTextWords(odd, odd))
-    assert settle(ledger, claim, Outcome(failure, customer, crmtext=CrmTextWords(odd, odd)))
+    assert end_attempt(ledger, claim, Outcome(failure, customer, crmtext=CrmTextWords(odd, odd)))
     after = found(ledger, opt_out.id)
     assert (after.error, after.customer) == (failure, customer)
     assert [one.crmtext for one in ledger.attempts_of(opt_out.id)] == [CrmTextWords(odd, odd)]
@@ -110,7 +108,7 @@ def test_a_claimed_opt_out_that_is_confirmed_is_opted_out_with_its_customer(ledg
     claim = claimed(ledger)
     assert claim.opt_out == replace(opt_out, attempts=1, next_attempt_at=claim.claimed_at + LEASE)
     assert ledger.attempts_of(opt_out.id) == [Attempt(claim.claimed_at, None, None, None, None)]
-    assert settle(ledger, claim, OPTED_OUT) is True
+    assert end_attempt(ledger, claim, OPTED_OUT) is True
     after = found(ledger, opt_out.id)
     assert after == replace(
         opt_out,
@@ -129,12 +127,10 @@ def test_a_claimed_opt_out_that_is_confirmed_is_opted_out_with_its_customer(ledg
 
 def test_a_refused_opt_out_is_rejected_and_can_be_retried(ledger: Ledger) -> None:
     opt_out = accepted(ledger)
-    assert settle(ledger, claimed(ledger), Outcome(NOT_FOUND, crmtext=NOT_FOUND.crmtext))
+    assert end_attempt(ledger, claimed(ledger), Outcome(NOT_FOUND, crmtext=NOT_FOUND.crmtext))
     rejected = found(ledger, opt_out.id)
     assert (rejected.status, rejected.error, rejected.next_attempt_at) == (
-        Status.REJECTED,
-        NOT_FOUND,
-        None,
+        *(Status.REJECTED, NOT_FOUND, None),
     )
     assert ledger.claim_due(9, patience_seconds=0).claims == []
     again = ledger.retry(opt_out.id)
@@ -150,36 +146,22 @@ def test_only_a_failed_or_rejected_opt_out_can_be_retried(ledger: Ledger) -> Non
     assert ledger.retry(opt_out.id) is None
     claim = claimed(ledger)
     assert ledger.retry(opt_out.id) is None
-    assert settle(ledger, claim, OPTED_OUT)
+    assert end_attempt(ledger, claim, OPTED_OUT)
     assert ledger.retry(opt_out.id) is None
     assert ledger.retry(str(uuid4())) is None
     assert found(ledger, opt_out.id).status == Status.OPTED_OUT
 
 
-def test_a_caller_who_was_told_of_a_trouble_has_a_failed_opt_out(ledger: Ledger) -> None:
-    claim = begun(ledger)
-    assert settle(ledger, claim, TIMED_OUT)
-    opt_out = found(ledger, claim.opt_out.id)
-    assert (opt_out.status, opt_out.error, opt_out.next_attempt_at) == (
-        Status.FAILED,
-        TIMEOUT,
-        None,
-    )
-    assert ledger.claim_due(9, patience_seconds=0).claims == []
-
-
-def test_troubles_in_the_background_are_tried_again_later_and_later(ledger: Ledger) -> None:
+def test_failures_are_tried_again_later_and_later(ledger: Ledger) -> None:
     opt_out = accepted(ledger)
     waits = []
     for failures in range(5):
         claim = claimed(ledger)
         assert claim.failures == failures
-        assert settle(ledger, claim, TIMED_OUT)
+        assert end_attempt(ledger, claim, TIMED_OUT)
         after = found(ledger, opt_out.id)
         assert (after.status, after.error, after.attempts) == (
-            Status.PENDING,
-            TIMEOUT,
-            failures + 1,
+            *(Status.PENDING, TIMEOUT, failures + 1),
         )
         assert after.next_attempt_at is not None
         waits.append((after.next_attempt_at - claim.claimed_at).total_seconds())
@@ -190,29 +172,65 @@ def test_troubles_in_the_background_are_tried_again_later_and_later(ledger: Ledg
     assert outcomes == ["crmtext_timeout"] * 5
 
 
+def fail_often(ledger: Ledger, failures: int) -> None:
+    with ledger.engine.begin() as connection:
+        connection.execute(update(opt_outs).values(failures=failures))
+
+
 def test_after_the_days_of_delivery_it_is_failed_with_its_last_error(ledger: Ledger) -> None:
     opt_out = accepted(ledger)
-    assert settle(ledger, claimed(ledger), TIMED_OUT)
+    fail_often(ledger, 18)
     let_pass(ledger, timedelta(days=9, hours=23))
     claim = claimed(ledger)
     late = replace(TIMEOUT, retry_after=6 * 3600)
-    assert settle(ledger, claim, Outcome(late))
+    assert end_attempt(ledger, claim, Outcome(late))
     last = found(ledger, opt_out.id)
     assert (last.status, last.next_attempt_at) == (Status.PENDING, claim.give_up_at)
     let_pass(ledger, timedelta(hours=2))
     refused = Failure(ErrorCode.CRMTEXT_AUTH_FAILED, "expired")
-    assert settle(ledger, claimed(ledger), Outcome(refused))
+    assert end_attempt(ledger, claimed(ledger), Outcome(refused))
     ended = found(ledger, opt_out.id)
-    assert (ended.status, ended.error, ended.next_attempt_at, ended.attempts) == (
-        Status.FAILED,
-        refused,
-        None,
-        3,
-    )
+    assert (ended.status, ended.error) == (Status.FAILED, refused)
+    assert (ended.next_attempt_at, ended.attempts) == (None, 2)
     assert ledger.retry(opt_out.id) is not None
     again = claimed(ledger)
     assert again.give_up_at - again.claimed_at > timedelta(days=9, hours=23)
     assert again.failures == 0
+
+
+def test_a_clock_that_jumps_ahead_does_not_fail_what_was_hardly_tried(ledger: Ledger) -> None:
+    opt_out = accepted(ledger)
+    let_pass(ledger, timedelta(days=3650))
+    for failures in (0, 1, 18):
+        fail_often(ledger, failures)
+        claim = claimed(ledger)
+        assert end_attempt(ledger, claim, TIMED_OUT)
+        after = found(ledger, opt_out.id)
+        assert after.status == Status.PENDING
+        assert after.next_attempt_at is not None
+        delay = (after.next_attempt_at - claim.claimed_at).total_seconds()
+        assert round(delay) == delay_seconds(failures + 1, None, 1.0)
+        let_pass(ledger, timedelta(seconds=delay + 1))
+    assert end_attempt(ledger, claimed(ledger), TIMED_OUT)
+    assert found(ledger, opt_out.id).status == Status.FAILED
+
+
+@pytest.mark.parametrize(
+    ("days", "attempts"),
+    [
+        (0.00001, 1),  # under a second
+        (3 / 86400, 2),
+        (6 / 86400, 3),
+        (1 / 24, 11),
+        (0.5, 20),
+        (10, 20),
+        (9999, 20),
+    ],
+)
+def test_as_many_attempts_are_enough_as_the_delays_allow_within_the_days_but_no_more_than_20(
+    days: float, attempts: int
+) -> None:
+    assert enough_attempts(days) == attempts
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,22 @@
 
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing import get_context
 
 from gateway.consent import Status
-from gateway.errors import ERRORS, ErrorCode
-from gateway.ledger.ledger import Ledger, Receipt
+from gateway.ledger.ledger import Entry, Ledger
 from tests.support.factories import make_opt_out_request
-from tests.support.ledgers import accepted, at_once, begun, let_pass, make_ledger
+from tests.support.ledgers import (
+    accepted,
+    at_once,
+    begun,
+    claimed,
+    found,
+    let_pass,
+    make_ledger,
+)
 
 
 def test_turns_are_evenly_spaced_and_none_is_promised_beyond_the_patience(
@@ -44,33 +52,32 @@ def test_callers_go_first_and_the_worker_takes_what_is_left(
     assert begun(ledger).turn_in_seconds > 0.05
     let_pass(ledger, timedelta(seconds=5))
     due = ledger.claim_due(9, patience_seconds=0.05)
-    assert [claim.in_background for claim in due.claims] == [True]
+    assert len(due.claims) == 1
     ledger.engine.dispose()
 
 
-def test_a_caller_without_a_turn_has_a_failed_opt_out_and_nothing_was_attempted(
+def test_a_request_without_a_turn_is_due_for_the_worker_and_nothing_was_attempted(
     any_database_url: str,
 ) -> None:
     ledger = make_ledger(any_database_url, CRMTEXT_RATE="0.1")
-    receipt = Receipt("key", "body")
     begun(ledger)
-    request = make_opt_out_request()
-    for _ in range(2):
-        recorded = ledger.begin(request, receipt, patience_seconds=2, in_background=False)
-        assert recorded.claim is None
-        opt_out = recorded.opt_out
-        assert opt_out.error is not None
-        assert (
-            opt_out.status,
-            opt_out.error.code,
-            ERRORS[opt_out.error.code].retryable,
-            opt_out.attempts,
-        ) == (Status.FAILED, ErrorCode.CRMTEXT_RATE_LIMITED, True, 0)
+    entry = Entry([make_opt_out_request()])
+    (recorded,) = ledger.accept([entry], claims=1, patience_seconds=2)
+    opt_out = recorded.opt_out
+    assert recorded.claim is None
+    assert (opt_out.status, opt_out.error, opt_out.attempts) == (Status.PENDING, None, 0)
+    assert opt_out.next_attempt_at == opt_out.created_at
     assert ledger.attempts_of(opt_out.id) == []
-    recorded = ledger.begin(request, receipt, patience_seconds=2, in_background=True)
-    assert (recorded.claim, recorded.opt_out.status) == (None, Status.PENDING)
-    assert (recorded.opt_out.id, recorded.opt_out.error) == (opt_out.id, None)
     ledger.engine.dispose()
+
+
+def test_a_claim_that_is_put_back_is_due_again_as_if_nothing_had_been(ledger: Ledger) -> None:
+    opt_out = accepted(ledger)
+    ledger.put_back(claimed(ledger))
+    again = found(ledger, opt_out.id)
+    assert again == replace(opt_out, next_attempt_at=again.next_attempt_at)
+    assert ledger.attempts_of(opt_out.id) == []
+    assert claimed(ledger).opt_out.attempts == 1
 
 
 def test_a_clock_that_was_put_back_does_not_stop_the_deliveries(
@@ -93,9 +100,8 @@ def _take_turns(url: str, start_at: float) -> list[float]:
     def take() -> None:
         ends_at = time.monotonic() + 3
         while time.monotonic() < ends_at:
-            recorded = ledger.begin(
-                make_opt_out_request(), None, patience_seconds=0.3, in_background=False
-            )
+            entry = Entry([make_opt_out_request()])
+            (recorded,) = ledger.accept([entry], claims=1, patience_seconds=0.3)
             if recorded.claim:
                 at = recorded.claim.claimed_at_monotonic + recorded.claim.turn_in_seconds
                 moments.append(at + time.time() - time.monotonic())

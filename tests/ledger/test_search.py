@@ -1,6 +1,5 @@
 """Searching, retrying in bulk and summing up, and the indexes that keep them fast."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -9,7 +8,7 @@ from sqlalchemy import func, insert, select, text, update
 
 from gateway.consent import Outcome
 from gateway.errors import ErrorCode, Failure
-from gateway.ledger.ledger import Ledger
+from gateway.ledger.ledger import Entry, Ledger
 from gateway.ledger.search import Criteria
 from gateway.ledger.tables import opt_outs
 from tests.support.factories import NUMBER, make_opt_out_request
@@ -19,9 +18,10 @@ from tests.support.ledgers import (
     TIMEOUT,
     accepted,
     claimed,
+    end_attempt,
     found,
+    give_up,
     let_pass,
-    settle,
 )
 
 
@@ -29,7 +29,7 @@ def test_a_search_finds_what_meets_all_criteria_newest_first(ledger: Ledger) -> 
     pizza = accepted(ledger, reference="one")
     other = accepted(ledger, "9995550001", store="BURGER", reference="two", source="webhook:shop")
     newest = accepted(ledger, reference="one", store="BURGER")
-    assert settle(ledger, claimed(ledger), OPTED_OUT)
+    assert end_attempt(ledger, claimed(ledger), OPTED_OUT)
     pizza = found(ledger, pizza.id)
 
     def search(criteria: Criteria) -> list[str]:
@@ -51,7 +51,7 @@ def test_a_search_finds_what_meets_all_criteria_newest_first(ledger: Ledger) -> 
 
 
 def test_pages_lose_none_and_repeat_none_even_within_one_microsecond(ledger: Ledger) -> None:
-    entries = [(make_opt_out_request(reference=str(number)), None) for number in range(10)]
+    entries = [Entry([make_opt_out_request(reference=str(number))]) for number in range(10)]
     newest_first = sorted((one.opt_out.id for one in ledger.accept(entries)), reverse=True)
     seen: list[str] = []
     after: tuple[datetime, str] | None = None
@@ -72,14 +72,10 @@ def test_all_that_failed_and_match_are_pending_again(ledger: Ledger) -> None:
         accepted(ledger, store=store).id for store in ("PIZZA", "BURGER", "PIZZA", "PIZZA")
     )
     by_id = {claim.opt_out.id: claim for claim in ledger.claim_due(9, patience_seconds=0).claims}
-    failing = {
-        old: Outcome(TIMEOUT),
-        burger: Outcome(Failure(ErrorCode.CRMTEXT_AUTH_FAILED, "expired")),
-        rejected: Outcome(NOT_FOUND),
-        fine: OPTED_OUT,
-    }
-    for opt_out_id, outcome in failing.items():
-        settle(ledger, replace(by_id[opt_out_id], in_background=False), outcome)
+    give_up(ledger, by_id[old], Outcome(TIMEOUT))
+    give_up(ledger, by_id[burger], Outcome(Failure(ErrorCode.CRMTEXT_AUTH_FAILED, "expired")))
+    end_attempt(ledger, by_id[rejected], Outcome(NOT_FOUND))
+    end_attempt(ledger, by_id[fine], OPTED_OUT)
 
     def retry(
         *, code: str | None = None, store: str | None = None, hours: int | None = None
@@ -103,7 +99,7 @@ def test_the_summary_counts_and_shows_how_long_somebody_has_waited(ledger: Ledge
     assert (empty.oldest_pending_seconds, empty.worker_seen_at) == (0, None)
     accepted(ledger)
     accepted(ledger, source="webhook:shop")
-    settle(ledger, claimed(ledger), OPTED_OUT)
+    end_attempt(ledger, claimed(ledger), OPTED_OUT)
     let_pass(ledger, timedelta(minutes=5))
     claimed(ledger)
     ledger.worker_is_alive()

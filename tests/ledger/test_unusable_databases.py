@@ -25,9 +25,9 @@ from tests.support.ledgers import (
     accepted,
     at_once,
     begun,
+    end_attempt,
     make_ledger,
     rows_in,
-    settle,
 )
 from tests.support.postgres import Postgres, new_postgres_ledger, running_postgres
 
@@ -35,7 +35,7 @@ CALLS: dict[str, Callable[[Ledger], object]] = {
     "accept": accepted,
     "begin": begun,
     "claim_due": lambda ledger: ledger.claim_due(1, patience_seconds=0),
-    "settle": lambda ledger: settle(ledger, _any_claim(ledger), OPTED_OUT),
+    "settle": lambda ledger: end_attempt(ledger, _any_claim(ledger), OPTED_OUT),
     "retry": lambda ledger: ledger.retry("x"),
     "retry_failed": lambda ledger: ledger.retry_failed(
         error_code=None, store=None, younger_than=None
@@ -59,7 +59,6 @@ def _any_claim(ledger: Ledger) -> Claim:
         opt_out,
         "token",
         1,
-        in_background=True,
         failures=0,
         give_up_at=now,
         turn_in_seconds=0,

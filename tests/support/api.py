@@ -2,13 +2,16 @@
 
 import json
 import re
+import sqlite3
 from collections.abc import Mapping
 
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from gateway.app import Gateway
+from gateway.assembly import open_crmtext, open_ledger
+from gateway.delivery.attempts import Attempts
 from gateway.errors import ERRORS, ErrorCode
+from gateway.settings import Settings
 from tests.support.factories import BEARER, NUMBER
 from tests.support.fake_crmtext import xml
 
@@ -46,6 +49,7 @@ RESOURCE = {
     "store": "PIZZA",
     "reference": None,
     "reason": None,
+    "means": None,
     "source": "api:billing",
     "customer": CUSTOMER,
     "already_opted_out": False,
@@ -55,6 +59,9 @@ RESOURCE = {
     "created_at": "TIME",
     "opted_out_at": "TIME",
     "next_attempt_at": None,
+    "phone_number_received": NUMBER,
+    "request_id": "REQUEST_ID",
+    "delivery_id": None,
 }
 
 
@@ -73,7 +80,7 @@ def steady(body: dict[str, object]) -> dict[str, object]:
     assert ID.fullmatch(str(body["id"]))
     times = ("requested_at", "created_at", "opted_out_at", "next_attempt_at")
     known = {name: "TIME" for name in times if TIME.fullmatch(str(body[name]))}
-    return {**body, **known, "id": "ID"}
+    return {**body, **known, "id": "ID", "request_id": "REQUEST_ID"}
 
 
 def ok(answer: TestResponse, status: int = 200) -> dict[str, object]:
@@ -128,12 +135,21 @@ WAITING = BEARER | {"Prefer": "respond-async, wait=5"}
 BODY = {"phone_number": NUMBER}
 
 
-def deliver_due(app: Gateway) -> int:
+def deliver_due(settings: Settings) -> int:
     """What the worker does, once."""
-    claims = app.delivery.claim_due(100).claims
+    ledger = open_ledger(settings)
+    attempts = Attempts(ledger, open_crmtext(settings))
+    claims = ledger.claim_due(100, patience_seconds=0).claims
     for claim in claims:
-        app.delivery.attempt(claim)
+        attempts.make(claim)
     return len(claims)
+
+
+def change_ledger(settings: Settings, statement: str) -> None:
+    connection = sqlite3.connect(settings.database_url.database or "")
+    with connection:
+        connection.execute(statement)
+    connection.close()
 
 
 def keyed(key: str, **more: str) -> dict[str, str]:

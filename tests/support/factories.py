@@ -59,6 +59,7 @@ def make_opt_out_request(
     request_id: str = "request-1",
     reference: str | None = None,
     reason: str | None = None,
+    means: str | None = None,
     requested_at: datetime | None = None,
 ) -> OptOutRequest:
     return OptOutRequest(
@@ -68,6 +69,7 @@ def make_opt_out_request(
         request_id=request_id,
         reference=reference,
         reason=reason,
+        means=means,
         requested_at=requested_at,
     )
 
@@ -146,9 +148,7 @@ def _environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 # gunicorn listens before its workers are ready, and a signal to one that is not is lost.
 _SAY_THAT_A_WORKER_IS_READY = """
-_begin = post_worker_init
 def post_worker_init(worker):
-    _begin(worker)
     open(f"{__file__}.{worker.pid}.ready", "w").close()
 """
 

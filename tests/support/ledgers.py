@@ -4,15 +4,16 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Table, func, select, update
 
 from gateway.assembly import open_ledger
-from gateway.consent import Customer, OptOut, Outcome
-from gateway.delivery.attempts import settled
+from gateway.consent import Customer, OptOut, Outcome, Status
 from gateway.errors import CrmTextWords, ErrorCode, Failure
-from gateway.ledger.ledger import Claim, Ledger, Receipt
+from gateway.ledger.ledger import Claim, Entry, Ledger
+from gateway.ledger.receipts import Receipt
 from gateway.ledger.tables import UtcTime, attempts, clock, opt_outs, receipts
 from tests.support.factories import NUMBER, make_opt_out_request, make_settings
 
@@ -40,7 +41,7 @@ def make_ledger(url: str, **changes: str) -> Ledger:
 def accepted(ledger: Ledger, phone_number: str = "9995551234", **fields: str) -> OptOut:
     """An opt-out that the ledger has taken over."""
     request = make_opt_out_request(phone_number, **fields)  # type: ignore[arg-type]  # all are texts
-    return ledger.accept([(request, None)])[0].opt_out
+    return ledger.accept([Entry([request])])[0].opt_out
 
 
 def found(ledger: Ledger, opt_out_id: str) -> OptOut:
@@ -91,12 +92,12 @@ def wait_until(is_so: Callable[[], object], seconds: float, what: str) -> float:
     return time.monotonic() - started_at
 
 
-def begun(ledger: Ledger, receipt: Receipt | None = None, *, in_background: bool = False) -> Claim:
-    """The claim of a request that is delivered at once."""
-    request = make_opt_out_request()
-    claim = ledger.begin(request, receipt, patience_seconds=2, in_background=in_background).claim
-    assert claim is not None
-    return claim
+def begun(ledger: Ledger, receipt: Receipt | None = None) -> Claim:
+    """The claim of a request that is sent at once."""
+    entry = Entry([make_opt_out_request()], receipt)
+    (recorded,) = ledger.accept([entry], claims=1, patience_seconds=2)
+    assert recorded.claim is not None
+    return recorded.claim
 
 
 def claimed(ledger: Ledger) -> Claim:
@@ -104,5 +105,13 @@ def claimed(ledger: Ledger) -> Claim:
     return claim
 
 
-def settle(ledger: Ledger, claim: Claim, outcome: Outcome) -> bool:
-    return ledger.settle(claim, settled(claim, outcome, 1.0), outcome)
+def end_attempt(ledger: Ledger, claim: Claim, outcome: Outcome) -> bool:
+    return ledger.end_attempt(claim, ledger.after_attempt(claim, outcome, 1.0), outcome)
+
+
+def give_up(ledger: Ledger, claim: Claim, outcome: Outcome = TIMED_OUT) -> OptOut:
+    """The attempt failed, and it was the last one."""
+    after = ledger.after_attempt(claim, outcome, 1.0)
+    failed = replace(after, status=Status.FAILED, next_attempt_at=None)
+    assert ledger.end_attempt(claim, failed, outcome)
+    return failed

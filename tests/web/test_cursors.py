@@ -23,6 +23,7 @@ LAST = OptOut(
     store="PIZZA",
     reference=None,
     reason=None,
+    means=None,
     source="api:billing",
     customer=None,
     already_opted_out=False,
@@ -32,6 +33,9 @@ LAST = OptOut(
     created_at=CREATED_AT,
     opted_out_at=None,
     next_attempt_at=None,
+    phone_number_received="9995551234",
+    request_id="request-1",
+    delivery_id=None,
 )
 CURSOR = CURSORS.write(LAST, SEARCH)
 

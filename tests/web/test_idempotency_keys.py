@@ -4,10 +4,11 @@ import threading
 import time
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from gateway.app import Gateway, create_app
+from gateway.app import create_app
 from gateway.settings import Settings
 from tests.support.api import (
     ADDRESS,
@@ -17,6 +18,7 @@ from tests.support.api import (
     RESOURCE,
     SEARCH,
     WAITING,
+    change_ledger,
     deliver_due,
     keyed,
     ok,
@@ -68,32 +70,38 @@ def test_a_repeat_of_a_pending_opt_out_is_accepted(
     assert crmtext.calls == []
 
 
-def test_a_repeat_of_a_failed_opt_out_is_another_attempt_under_the_same_id(
+def test_a_repeat_of_one_that_crm_text_did_not_take_is_accepted_as_it_stands(
     client: FlaskClient, crmtext: FakeCrmText
 ) -> None:
-    crmtext.answers(Reply(503, b"<html/>"), Reply(body=ANSWER))
+    crmtext.answers(Reply(503, b"<html/>"))
     first = post(client, BODY, keyed("a"))
 
     again = post(client, BODY, keyed("a"))
 
-    body = ok(again)
-    assert steady(body) == RESOURCE | {"attempts": 2}
-    assert body["id"] == first.get_json(force=True)["opt_out"]["id"]
-    assert len(crmtext.calls) == 2
+    assert ok(again, 202) == ok(first, 202)
+    assert ok(again, 202)["error"]["code"] == "crmtext_unavailable"  # type: ignore[index]
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert len(crmtext.calls) == 1
 
 
-def test_a_failed_opt_out_can_be_handed_over_to_the_gateway(
-    app: Gateway, client: FlaskClient, crmtext: FakeCrmText
+@pytest.mark.parametrize(("prefer", "status"), [({}, 200), ({"Prefer": "respond-async"}, 202)])
+def test_a_repeat_of_a_failed_opt_out_is_delivered_again_under_the_same_id(
+    client: FlaskClient,
+    settings: Settings,
+    crmtext: FakeCrmText,
+    prefer: dict[str, str],
+    status: int,
 ) -> None:
     crmtext.answers(Reply(503, b"<html/>"), Reply(body=ANSWER))
     first = post(client, BODY, keyed("a"))
+    change_ledger(settings, "UPDATE opt_outs SET status = 'failed', next_attempt_at = NULL")
 
-    again = post(client, BODY, ASYNC | keyed("a"))
+    again = post(client, BODY, keyed("a", **prefer))
 
-    body = ok(again, 202)
-    assert body["id"] == first.get_json(force=True)["opt_out"]["id"]
-    assert deliver_due(app) == 1
+    assert (again.status_code, again.headers["Idempotency-Replayed"]) == (status, "true")
+    assert deliver_due(settings) == (0 if status == 200 else 1)
     assert steady(read(client, again)) == RESOURCE | {"attempts": 2}
+    assert read(client, again)["id"] == ok(first, 202)["id"]
 
 
 @pytest.mark.parametrize(
@@ -126,25 +134,26 @@ def test_callers_do_not_share_idempotency_keys(client: FlaskClient, crmtext: Fak
     assert [call.store for call in crmtext.calls] == ["PIZZA", "BURGER"]
 
 
-def test_an_idempotency_key_is_in_use_while_its_first_request_is_being_answered(
-    app: Gateway, crmtext: FakeCrmText
+def test_a_repeat_waits_like_the_first_request_and_is_not_sent_again(
+    app: Flask, crmtext: FakeCrmText
 ) -> None:
     crmtext.answers(Reply(body=ANSWER, delay=0.4))
-    first = threading.Thread(target=lambda: post(app.test_client(), BODY, keyed("a")))
+    answers: list[TestResponse] = []
+    first = threading.Thread(
+        target=lambda: answers.append(post(app.test_client(), BODY, keyed("a")))
+    )
     first.start()
     while not crmtext.calls:
         time.sleep(0.005)
 
+    at_once = post(app.test_client(), BODY, ASYNC | keyed("a"))
     again = post(app.test_client(), BODY, keyed("a"))
-    handed_over = post(app.test_client(), BODY, ASYNC | keyed("a"))
     first.join()
 
-    for answer in (again, handed_over):
-        assert refusal(answer) == {
-            "code": "idempotency_key_in_use",
-            "detail": "The first request with this Idempotency-Key has not been answered yet.",
-        }
-        assert answer.headers["Retry-After"] == "1"
+    assert ok(at_once, 202)["status"] == "pending"
+    assert ok(again) == ok(answers[0])
+    for one in (at_once, again):
+        assert one.headers["Idempotency-Replayed"] == "true"
     assert len(crmtext.calls) == 1
 
 

@@ -1,7 +1,6 @@
 """What operators ask: health, readiness, metrics, and what a code means."""
 
 import re
-import sqlite3
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -13,8 +12,10 @@ from flask.testing import FlaskClient
 from gateway.app import create_app
 from gateway.assembly import open_ledger
 from gateway.errors import ERRORS, ErrorCode
+from gateway.ledger.ledger import Entry
 from gateway.settings import Settings
 from gateway.web.problems import explanations
+from tests.support.api import change_ledger
 from tests.support.factories import (
     BEARER,
     BURGER_BEARER,
@@ -27,13 +28,6 @@ from tests.support.factories import (
 from tests.support.fake_crmtext import FakeCrmText
 
 ELSEWHERE = {"REMOTE_ADDR": "203.0.113.7"}
-
-
-def change_ledger(settings: Settings, statement: str) -> None:
-    connection = sqlite3.connect(settings.database_url.database or "")
-    with connection:
-        connection.execute(statement)
-    connection.close()
 
 
 def samples(text: str) -> Mapping[str, float]:
@@ -174,8 +168,8 @@ def test_the_ledgers_state_is_read_at_each_scrape(client: FlaskClient, settings:
     assert before["optout_worker_last_seen_timestamp_seconds"] == 0
     client.post("/v1/opt-outs", headers=BEARER, json={"phone_number": NUMBER})
     client.post("/v1/opt-outs", headers=BEARER, json={"phone_number": "9995550404"})
-    ledger.accept([(make_opt_out_request(source="webhook:shop"), None)])
-    ledger.accept([(make_opt_out_request("not a number", source="webhook:shop"), None)])
+    ledger.accept([Entry([make_opt_out_request(source="webhook:shop")])])
+    ledger.accept([Entry([make_opt_out_request("not a number", source="webhook:shop")])])
     change_ledger(
         settings,
         "UPDATE opt_outs SET created_at = datetime('now', '-90 seconds') WHERE status = 'pending'",

@@ -3,6 +3,7 @@
 import sqlite3
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,16 +12,17 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 import gateway.ledger.database
-from gateway.app import Gateway, create_app
-from gateway.errors import ERRORS, ErrorCode
+from gateway.app import create_app
 from gateway.settings import Settings
 from tests.support.api import (
     ADDRESS,
     ANSWER,
+    PENDING,
     RESOURCE,
     UNKNOWN,
     ok,
     post,
+    read,
     refusal,
     steady,
     without_record,
@@ -38,6 +40,7 @@ def test_an_opt_out_is_answered_with_the_whole_resource(
         "store": "pizza",
         "reference": "ticket-123",
         "reason": "called the shop, 9 o'clock \u2615",
+        "means": "phone_call",
         "requested_at": "2026-11-20T14:14:02-05:00",
     }
 
@@ -46,6 +49,8 @@ def test_an_opt_out_is_answered_with_the_whole_resource(
     assert steady(ok(answer)) == RESOURCE | {
         "reference": "ticket-123",
         "reason": "called the shop, 9 o'clock \u2615",
+        "means": "phone_call",
+        "phone_number_received": "(999) 555-1234",
     }
     assert answer.get_json()["requested_at"] == "2026-11-20T19:14:02Z"
     assert [dict(call.form) for call in crmtext.calls] == [
@@ -165,7 +170,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "body", "retry_after"),
+    ("reply", "body"),
     [
         (
             Reply(body=xml("404", "reason for Error")),
@@ -174,7 +179,6 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "detail": "CRM Text does not know this customer: it answered with status 404.",
                 "crmtext": {"status": "404", "message": "reason for Error"},
             },
-            None,
         ),
         (
             Reply(body=xml("422", f"{NUMBER} of {PIZZA} is a landline")),
@@ -183,8 +187,29 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "detail": "CRM Text refused the request: it answered with status 422.",
                 "crmtext": {"status": "422", "message": "********** of [secret] is a landline"},
             },
-            None,
         ),
+    ],
+)
+def test_a_refusal_by_crm_text_is_a_problem_and_on_record(
+    client: FlaskClient, crmtext: FakeCrmText, reply: Reply, body: dict[str, object]
+) -> None:
+    crmtext.answers(reply)
+
+    answer = post(client, {"phone_number": NUMBER})
+
+    assert without_record(refusal(answer)) == body
+    location = answer.get_json(force=True)["opt_out"]["location"]
+    assert steady(ok(client.get(location, headers=BEARER))) == RESOURCE | {
+        "status": "rejected",
+        "customer": None,
+        "opted_out_at": None,
+        "error": {"crmtext": None} | body,
+    }
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "wait_seconds"),
+    [
         (
             Reply(401, xml("401", "Unauthorized"), {"Retry-After": "9"}),
             {
@@ -193,7 +218,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "status 401.",
                 "crmtext": {"status": "401", "message": "Unauthorized"},
             },
-            None,
+            0,
         ),
         (
             Reply(403, b"<html/>"),
@@ -202,7 +227,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "detail": "CRM Text refused the credentials of store PIZZA. "
                 "CRM Text's answer (HTTP 403) is not CRM Text's XML.",
             },
-            None,
+            0,
         ),
         (
             Reply(429, xml("429", "Slow down"), {"Retry-After": "30"}),
@@ -211,7 +236,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "detail": "Too many calls to CRM Text: it answered with status 429.",
                 "crmtext": {"status": "429", "message": "Slow down"},
             },
-            "30",
+            30,
         ),
         (
             Reply(body=xml("500", "")),
@@ -220,7 +245,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "detail": "CRM Text reported an internal error: it answered with status 500.",
                 "crmtext": {"status": "500", "message": None},
             },
-            "5",
+            0,
         ),
         (
             Reply(503, b"<html/>", {"Retry-After": "99999999"}),
@@ -228,7 +253,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "code": "crmtext_unavailable",
                 "detail": "CRM Text's answer (HTTP 503) is not CRM Text's XML.",
             },
-            "21600",
+            21600,
         ),
         (
             Reply(404, b"<html/>"),
@@ -236,7 +261,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "code": "crmtext_invalid_response",
                 "detail": "CRM Text's answer (HTTP 404) is not CRM Text's XML.",
             },
-            "5",
+            0,
         ),
         (
             Reply(body=xml(optinStatus="3")),
@@ -246,7 +271,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "not opted out.",
                 "crmtext": {"status": "200", "message": "ok"},
             },
-            "5",
+            0,
         ),
         (
             Reply(302, headers={"Location": "/elsewhere"}),
@@ -254,7 +279,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "code": "crmtext_invalid_response",
                 "detail": "CRM Text's answer (HTTP 302) is a redirect, which is never followed.",
             },
-            "5",
+            0,
         ),
         (
             Reply(body=b"<response><custId>7</custId></response>"),
@@ -262,7 +287,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "code": "crmtext_invalid_response",
                 "detail": "CRM Text's answer has no status, or an unknown one.",
             },
-            "5",
+            0,
         ),
         (
             Reply(reset=True),
@@ -271,7 +296,7 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "detail": "There was no connection to CRM Text, or it was lost "
                 "(ConnectionResetError).",
             },
-            "5",
+            0,
         ),
         (
             Reply(delay=10),
@@ -279,16 +304,16 @@ def test_each_opt_out_has_an_id_of_its_own(client: FlaskClient) -> None:
                 "code": "crmtext_timeout",
                 "detail": "CRM Text gave no complete answer within 1 seconds.",
             },
-            "5",
+            0,
         ),
     ],
 )
-def test_a_failure_at_crm_text_reaches_the_caller_whole(
+def test_a_failure_at_crm_text_is_told_and_the_opt_out_stays_pending(
     crmtext: FakeCrmText,
     database_url: str,
     reply: Reply,
-    body: dict[str, object],
-    retry_after: str | None,
+    error: dict[str, object],
+    wait_seconds: int,
 ) -> None:
     settings = make_settings(
         CRMTEXT_URL=crmtext.url, DATABASE_URL=database_url, CRMTEXT_TIMEOUT="1"
@@ -298,23 +323,13 @@ def test_a_failure_at_crm_text_reaches_the_caller_whole(
 
     answer = post(client, {"phone_number": NUMBER})
 
-    location = answer.get_json(force=True)["opt_out"]["location"]
-    assert without_record(refusal(answer)) == body
-    assert answer.headers.get("Retry-After") == retry_after
-    status = ERRORS[ErrorCode(str(body["code"]))]
+    body = ok(answer, 202)
+    assert steady(body) == PENDING | {"attempts": 1, "error": {"crmtext": None} | error}
+    assert answer.headers["Location"] == f"{ADDRESS}/{body['id']}"
+    assert read(client, answer) == body
+    waits = datetime.fromisoformat(str(body["next_attempt_at"])) - datetime.now(UTC)
+    assert waits.total_seconds() > wait_seconds - 1
     assert len(crmtext.calls) == 1
-    rejected = body["code"] in ("customer_not_found", "crmtext_rejected")
-    assert steady(ok(client.get(location, headers=BEARER))) == RESOURCE | {
-        "status": "rejected" if rejected else "failed",
-        "customer": None,
-        "opted_out_at": None,
-        "error": {
-            "code": body["code"],
-            "detail": body["detail"],
-            "retryable": status.retryable,
-            "crmtext": body.get("crmtext"),
-        },
-    }
 
 
 def test_what_a_refusal_says_about_the_customer_is_kept(
@@ -335,10 +350,10 @@ def test_what_a_refusal_says_about_the_customer_is_kept(
     }
 
 
-def test_one_caller_more_than_may_wait_is_refused_while_other_work_goes_on(
-    app: Gateway, crmtext: FakeCrmText
+def test_one_caller_more_than_may_wait_is_accepted_and_other_work_goes_on(
+    settings: Settings, crmtext: FakeCrmText
 ) -> None:
-    app.serve_with(threads=9)  # 8 are kept free, so one may wait
+    app = create_app(replace(settings, web_threads=9))  # 8 are kept free, so one may wait
     crmtext.answer_with(Reply(body=ANSWER, delay=0.6))
     answers: list[TestResponse] = []
     first = threading.Thread(
@@ -349,25 +364,22 @@ def test_one_caller_more_than_may_wait_is_refused_while_other_work_goes_on(
         time.sleep(0.005)
     client = app.test_client()
 
-    busy = post(client, {"phone_number": "9995551235"})
-    accepted = post(client, {"phone_number": "9995551236"}, BEARER | {"Prefer": "respond-async"})
-    waiting = post(
-        client, {"phone_number": "9995551237"}, BEARER | {"Prefer": "respond-async, wait=5"}
-    )
+    accepted = [
+        post(client, {"phone_number": number}, BEARER | prefer)
+        for number, prefer in [
+            ("9995551235", {}),
+            ("9995551236", {"Prefer": "respond-async"}),
+            ("9995551237", {"Prefer": "wait=5"}),
+        ]
+    ]
     found = post(client, {}, address=f"{ADDRESS}/search")
     first.join()
     crmtext.answer_with(None)
     after = post(client, {"phone_number": "9995551238"})
 
-    assert refusal(busy) == {
-        "code": "gateway_busy",
-        "detail": "Too many requests wait for CRM Text already.",
-    }
-    assert busy.headers["Retry-After"] == "1"
-    assert [one.status_code for one in (accepted, waiting)] == [202, 202]
-    items = ok(found)["items"]
-    assert isinstance(items, list)
-    assert "9995551235" not in [one["phone_number"] for one in items]
+    assert [ok(one, 202)["error"] for one in accepted] == [None] * 3
+    assert len(crmtext.calls) == 2
+    assert len(ok(found)["items"]) == 4  # type: ignore[arg-type]
     assert steady(ok(answers[0])) == RESOURCE
     assert after.status_code == 200
 

@@ -6,7 +6,6 @@ import time
 import pytest
 from flask.testing import FlaskClient
 
-from gateway.app import Gateway
 from gateway.settings import Settings
 from tests.support.api import (
     ADDRESS,
@@ -53,29 +52,28 @@ def test_an_accepted_opt_out_is_on_disk_before_the_answer(
 
 
 def test_an_accepted_opt_out_is_delivered_by_the_worker(
-    app: Gateway, client: FlaskClient, crmtext: FakeCrmText
+    settings: Settings, client: FlaskClient, crmtext: FakeCrmText
 ) -> None:
     crmtext.answers(Reply(body=ANSWER))
     answer = post(client, BODY, ASYNC)
 
-    assert deliver_due(app) == 1
+    assert deliver_due(settings) == 1
     assert steady(read(client, answer)) == RESOURCE
 
 
 def test_an_accepted_opt_out_stays_pending_with_its_last_error_while_crm_text_fails(
-    app: Gateway, client: FlaskClient, crmtext: FakeCrmText
+    settings: Settings, client: FlaskClient, crmtext: FakeCrmText
 ) -> None:
     crmtext.answers(Reply(body=xml("401", "Unauthorized")))
     answer = post(client, BODY, ASYNC)
 
-    assert (deliver_due(app), deliver_due(app)) == (1, 0)
+    assert (deliver_due(settings), deliver_due(settings)) == (1, 0)
     assert steady(read(client, answer)) == PENDING | {
         "attempts": 1,
         "error": {
             "code": "crmtext_auth_failed",
             "detail": "CRM Text refused the credentials of store PIZZA: "
             "it answered with status 401.",
-            "retryable": False,
             "crmtext": {"status": "401", "message": "Unauthorized"},
         },
     }
@@ -90,7 +88,7 @@ def test_with_wait_the_outcome_is_the_answer_if_it_comes_in_time(
 
     assert steady(ok(answer)) == RESOURCE
     assert "Location" not in answer.headers
-    assert "Preference-Applied" not in answer.headers
+    assert answer.headers["Preference-Applied"] == "respond-async, wait=5"
 
 
 def test_with_wait_a_refusal_is_the_same_answer_as_without(
@@ -118,7 +116,7 @@ def test_with_wait_the_opt_out_is_accepted_if_the_outcome_takes_longer(
 
     assert time.monotonic() - began < 1.25
     assert steady(ok(answer, 202)) == PENDING | {"attempts": 1}
-    assert answer.headers["Preference-Applied"] == "respond-async"
+    assert answer.headers["Preference-Applied"] == "respond-async, wait=1"
     time.sleep(0.6)
     assert steady(read(client, answer)) == RESOURCE
 
@@ -134,7 +132,7 @@ def test_with_wait_the_next_attempt_is_not_waited_for_forever(
     assert (body["status"], body["attempts"]) == ("pending", 1)
 
 
-@pytest.mark.parametrize("prefer", ["wait=5", "return=minimal", "respond-async=no", "x"])
+@pytest.mark.parametrize("prefer", ["return=minimal", "respond-async=no", "x"])
 def test_any_other_preference_is_ignored(
     client: FlaskClient, crmtext: FakeCrmText, prefer: str
 ) -> None:
@@ -144,3 +142,17 @@ def test_any_other_preference_is_ignored(
 
     assert steady(ok(answer)) == RESOURCE
     assert "Preference-Applied" not in answer.headers
+
+
+def test_wait_alone_says_how_long_to_wait_and_no_more_than_15_seconds_apply(
+    client: FlaskClient, crmtext: FakeCrmText
+) -> None:
+    crmtext.answers(Reply(body=ANSWER), Reply(body=ANSWER, delay=1.3))
+
+    in_time = post(client, BODY, BEARER | {"Prefer": "wait=60"})
+    later = post(client, BODY, BEARER | {"Prefer": "wait=1"})
+
+    assert steady(ok(in_time)) == RESOURCE
+    assert in_time.headers["Preference-Applied"] == "wait=15"
+    assert steady(ok(later, 202)) == PENDING | {"attempts": 1}
+    assert later.headers["Preference-Applied"] == "wait=1"

@@ -3,9 +3,10 @@
 import re
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
-from gateway.app import Gateway, create_app
+from gateway.app import create_app
 from tests.support.api import ADDRESS, SECURITY, UNKNOWN, ok, post, refusal
 from tests.support.factories import BEARER, NUMBER, make_settings
 
@@ -111,7 +112,7 @@ def test_head_is_get_without_the_body(client: FlaskClient) -> None:
 
 
 def test_a_bug_is_a_problem_that_shows_nothing_of_the_inside(
-    app: Gateway, caplog: pytest.LogCaptureFixture
+    app: Flask, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken() -> str:
         raise RuntimeError("the inside of 9995551234")

@@ -318,9 +318,9 @@ def test_request_ids_come_back_and_stand_in_every_line_of_the_request(served: Se
 
     lines = [(line["request_id"], line["message"]) for line in lines_of(served)]
     assert [line for line in lines if str(line[0]).startswith("trace-")] == [
-        ("trace-0", "opt-out attempted"),
+        ("trace-0", "attempt succeeded"),
         ("trace-0", "request answered"),
-        ("trace-1", "opt-out attempted"),
+        ("trace-1", "attempt succeeded"),
         ("trace-1", "request answered"),
     ]
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -9,16 +10,17 @@ from uuid import UUID
 from flask import Blueprint, Response, g, make_response, request
 from marshmallow import Schema, ValidationError
 
-from gateway.accounts import ApiKey
+from gateway.accounts import ALL_STORES, ApiKey
 from gateway.bodies import read_json
 from gateway.consent import OptOut, OptOutRequest, Status
-from gateway.delivery.attempts import Delivery
+from gateway.delivery.acceptance import Acceptance
 from gateway.errors import ErrorCode, GatewayError
-from gateway.ledger.ledger import Ledger, Receipt, Recorded
+from gateway.ledger.ledger import Ledger
+from gateway.ledger.receipts import Receipt
 from gateway.ledger.search import Criteria
 from gateway.logs import request_id
 from gateway.settings import Settings
-from gateway.web.callers import caller_of, store_for, visible_to
+from gateway.web.callers import caller_of, stores_for, visible_to
 from gateway.web.cursors import Cursors
 from gateway.web.docs import examples
 from gateway.web.docs.description import (
@@ -33,7 +35,6 @@ from gateway.web.docs.description import (
 from gateway.web.problems import problem
 from gateway.web.requests import (
     BODY_PROBLEMS,
-    Preference,
     read_body,
     read_idempotency_key,
     read_prefer,
@@ -41,6 +42,7 @@ from gateway.web.requests import (
 from schemas.fields import field_errors
 from schemas.opt_out import (
     AttemptListSchema,
+    OptOutListSchema,
     OptOutRequestSchema,
     OptOutSchema,
     SearchRequestSchema,
@@ -51,6 +53,7 @@ _LARGEST_BODY = 64 * 1024
 _DEFAULT_LIMIT = 50
 
 _opt_out_schema = OptOutSchema()
+_opt_outs_schema = OptOutListSchema()
 _attempts_schema = AttemptListSchema()
 _result_schema = SearchResultSchema()
 
@@ -64,11 +67,11 @@ _PENDING = Success(
 )
 
 
-def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Blueprint:
+def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blueprint:
     """All addresses that need an API key."""
     api = Blueprint("opt_outs", __name__, url_prefix="/v1/opt-outs")
     keywords = [store.keyword for store in settings.stores]
-    request_schema = OptOutRequestSchema(keywords)
+    request_schema = OptOutRequestSchema([*keywords, ALL_STORES])
     search_schema = SearchRequestSchema(keywords)
     cursors = Cursors("\n".join(store.auth_string for store in settings.stores).encode())
 
@@ -99,10 +102,8 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
             (
                 *_WITH_FIELDS,
                 ErrorCode.IDEMPOTENCY_KEY_REUSED,
-                ErrorCode.IDEMPOTENCY_KEY_IN_USE,
-                ErrorCode.GATEWAY_BUSY,
                 ErrorCode.CUSTOMER_NOT_FOUND,
-                *(code for code in ErrorCode if code.startswith("crmtext_")),
+                ErrorCode.CRMTEXT_REJECTED,
             ),
             "Asks CRM Text at once. With `Prefer: respond-async` the gateway answers first and "
             "delivers in the background.",
@@ -116,22 +117,31 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         given = _read_object(body)
         receipt = _receipt(g.caller, body)
         fields = _load(request_schema, given)
-        wish = OptOutRequest(
-            phone_number=fields["phone_number"],
-            store=store_for(g.caller, fields["store"], keywords),
-            source=f"api:{g.caller.name}",
-            request_id=request_id.get(),
-            reference=fields["reference"],
-            reason=fields["reason"],
-            requested_at=fields["requested_at"],
-        )
+        requests = [
+            OptOutRequest(
+                phone_number=fields["phone_number"],
+                store=store,
+                source=f"api:{g.caller.name}",
+                request_id=request_id.get(),
+                reference=fields["reference"],
+                reason=fields["reason"],
+                means=fields["means"],
+                requested_at=fields["requested_at"],
+            )
+            for store in stores_for(g.caller, fields["store"], keywords)
+        ]
         prefer = read_prefer(request.headers.get("Prefer", ""))
-        if prefer.respond_async:
-            recorded = delivery.accept(wish, receipt, wait_seconds=prefer.wait_seconds)
-        else:
-            recorded = delivery.opt_out_now(wish, receipt)
-        visible_to(g.caller, recorded.opt_out)  # another key of the same name may have made it
-        return _answer(recorded, prefer)
+        recorded = acceptance.accept(requests, receipt, wait_seconds=prefer.wait_seconds)
+        # Another key of the same name may have made them.
+        opt_outs = [visible_to(g.caller, one.opt_out) for one in recorded]
+        opt_outs = opt_outs or [visible_to(g.caller, None)]
+        is_for_all = fields["store"] == ALL_STORES
+        response = _answer_all(opt_outs) if is_for_all else _answer(opt_outs[0])
+        if prefer.applied:
+            response.headers["Preference-Applied"] = prefer.applied
+        if any(one.is_repeat for one in recorded):
+            response.headers["Idempotency-Replayed"] = "true"
+        return response
 
     @api.get("/<uuid:opt_out_id>")
     @described(
@@ -210,7 +220,7 @@ def blueprint(settings: Settings, ledger: Ledger, delivery: Delivery) -> Bluepri
         number = fields["phone_number"]
         fields["phone_number"] = number and number.digits
         if fields["store"]:
-            store_for(g.caller, fields["store"], keywords)
+            stores_for(g.caller, fields["store"], keywords)
         after = None if cursor is None else cursors.read(cursor, fields)
         criteria = Criteria(stores=g.caller.stores, after=after, **fields)
         found = ledger.search(criteria, limit + 1)
@@ -246,18 +256,19 @@ def _receipt(caller: ApiKey, body: bytes) -> Receipt | None:
     return Receipt(hashlib.sha256(whose).hexdigest(), hashlib.sha256(body).hexdigest())
 
 
-def _answer(recorded: Recorded, prefer: Preference) -> Response:
-    opt_out = recorded.opt_out
-    if opt_out.status == Status.OPTED_OUT:
-        response = _json(_opt_out_schema, opt_out)
-    elif opt_out.error is None or opt_out.status == Status.PENDING:
-        response = _accepted(opt_out)
-        if prefer.respond_async:
-            response.headers["Preference-Applied"] = "respond-async"
-    else:
-        response = problem(opt_out.error, opt_out.id)
-    if recorded.is_repeat:
-        response.headers["Idempotency-Replayed"] = "true"
+def _answer(opt_out: OptOut) -> Response:
+    """200 where nothing is left to wait for, 202 while the gateway delivers it, else a problem."""
+    if opt_out.status == Status.PENDING:
+        return _accepted(opt_out)
+    if opt_out.error and opt_out.status != Status.OPTED_OUT:
+        return problem(opt_out.error, opt_out.id)
+    return _json(_opt_out_schema, opt_out)
+
+
+def _answer_all(opt_outs: Sequence[OptOut]) -> Response:
+    response = _json(_opt_outs_schema, {"items": opt_outs})
+    if any(each.status == Status.PENDING for each in opt_outs):
+        response.status_code = 202
     return response
 
 

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from flask import Blueprint, Response, make_response, request
 
 from gateway.consent import OptOutRequest
-from gateway.delivery.attempts import Delivery
+from gateway.delivery.acceptance import Acceptance
 from gateway.errors import ErrorCode, GatewayError
-from gateway.ledger.ledger import Receipt, Recorded
+from gateway.ledger.ledger import Entry, Recorded
+from gateway.ledger.receipts import Receipt
 from gateway.logs import request_id
 from gateway.metrics import REFUSALS
 from gateway.settings import Settings
@@ -32,7 +33,7 @@ _A_BODY_REPEATS_WITHIN = timedelta(hours=24)
 _schema = WebhookAnswerSchema()
 
 
-def blueprint(settings: Settings, delivery: Delivery) -> Blueprint:
+def blueprint(settings: Settings, acceptance: Acceptance) -> Blueprint:
     """The address of all sources: no API key, the source's own signature instead."""
     webhooks = Blueprint("webhooks", __name__, url_prefix="/v1/webhooks")
 
@@ -78,7 +79,7 @@ def blueprint(settings: Settings, delivery: Delivery) -> Blueprint:
         now = datetime.now(UTC)
         _verify(sender, SignedRequest(request.method, _url(settings), headers, body), now)
         reading = sender.read(body, headers, now)
-        recorded = delivery.accept_all([_entry(sender, one) for one in reading.withdrawals])
+        recorded = acceptance.accept_all([_entry(sender, one) for one in reading.withdrawals])
         return _answer(sender, reading, recorded)
 
     @webhooks.errorhandler(GatewayError)
@@ -105,7 +106,7 @@ def _verify(source: WebhookSource, signed: SignedRequest, now: datetime) -> None
         raise GatewayError(ErrorCode.UNAUTHORIZED, SENTENCES[refusal])
 
 
-def _entry(source: WebhookSource, withdrawal: Withdrawal) -> tuple[OptOutRequest, Receipt]:
+def _entry(source: WebhookSource, withdrawal: Withdrawal) -> Entry:
     wish = OptOutRequest(
         phone_number=withdrawal.phone_number,
         store=source.store,
@@ -114,7 +115,8 @@ def _entry(source: WebhookSource, withdrawal: Withdrawal) -> tuple[OptOutRequest
         requested_at=withdrawal.requested_at,
     )
     valid_for = _A_BODY_REPEATS_WITHIN if withdrawal.expires else None
-    return wish, Receipt(withdrawal.repeat_key, withdrawal.repeat_key, valid_for)
+    receipt = Receipt(withdrawal.repeat_key, withdrawal.repeat_key, valid_for)
+    return Entry([wish], receipt)
 
 
 def _answer(source: WebhookSource, reading: Reading, recorded: list[Recorded]) -> Response:

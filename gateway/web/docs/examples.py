@@ -14,6 +14,7 @@ OPTED_OUT = OptOut(
     store="PIZZA",
     reference="ticket-123",
     reason=None,
+    means="phone_call",
     source="api:billing",
     customer=Customer("1234567891011", "John Queue", "opted_out", "456", "9995551234", _ASKED_AT),
     already_opted_out=False,
@@ -23,6 +24,9 @@ OPTED_OUT = OptOut(
     created_at=_ASKED_AT,
     opted_out_at=_ASKED_AT + timedelta(seconds=1),
     next_attempt_at=None,
+    phone_number_received="(999) 555-1234",
+    request_id="5f2b6c1e9d",
+    delivery_id=None,
 )
 PENDING = replace(
     OPTED_OUT,

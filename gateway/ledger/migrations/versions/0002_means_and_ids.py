@@ -1,0 +1,12 @@
+"""How the person asked, and a webhook sender's own id."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    op.add_column("opt_outs", sa.Column("means", sa.String(20)))
+    op.add_column("opt_outs", sa.Column("delivery_id", sa.String(255)))
