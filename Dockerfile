@@ -9,10 +9,12 @@ RUN pip install --no-cache-dir --require-hashes -r requirements.txt
 COPY gateway gateway
 COPY schemas schemas
 COPY gunicorn.conf.py wsgi.py ./
+# So that 'docker exec web gateway status' works, in whatever folder.
+RUN printf '#!/bin/sh\nexec python -m gateway "$@"\n' > /usr/local/bin/gateway && chmod 755 /usr/local/bin/gateway
 
 # Inside a container, 127.0.0.1 cannot be reached from outside. SQLite is for a single machine; with Postgres nothing is
 # stored in /data.
-ENV HOST=0.0.0.0 PORT=8000 DATABASE_URL=sqlite:////data/gateway.db PYTHONUNBUFFERED=1
+ENV HOST=0.0.0.0 PORT=8000 DATABASE_URL=sqlite:////data/gateway.db PYTHONPATH=/app PYTHONUNBUFFERED=1
 VOLUME /data
 EXPOSE 8000
 USER gateway

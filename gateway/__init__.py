@@ -8,7 +8,7 @@ gateway speaks to has a folder, and so has each entrance:
     stop_words                          what a text has to say to end all texts
     errors                              every error code, one row each
     bodies  timestamps  deadline_http   bytes and times to values; HTTP with one deadline per call
-    logs  metrics                       what an operator sees
+    logs  metrics  version              what an operator sees
 
     crmtext/      speaks to CRM Text: its calls (client) and its XML (answers)
     ledger/       speaks to the database: rows, searches, tables, migrations

@@ -9,6 +9,7 @@ import click
 
 from gateway.cli import check, keys, records, serve, webhooks
 from gateway.errors import ConfigurationError, GatewayError
+from gateway.version import VERSION
 
 
 class _Gateway(click.Group):
@@ -37,6 +38,7 @@ class _Gateway(click.Group):
         webhooks.webhooks,
     ],
 )
+@click.version_option(VERSION, message="%(version)s")
 def gateway() -> None:
     """Run, check and repair a CRM Text opt-out gateway.
 

@@ -10,7 +10,8 @@ import click
 import pytest
 
 from gateway.cli import commands
-from tests.support.commands import gateway, gateway_here
+from gateway.version import VERSION
+from tests.support.commands import Printed, gateway, gateway_here
 from tests.support.factories import ROOT
 
 
@@ -66,6 +67,10 @@ def test_a_group_without_a_command_is_2_and_shows_its_help(arguments: list[str])
     printed = gateway_here(*arguments)
     assert (printed.exit_code, printed.out) == (2, "")
     assert printed.err.startswith("Usage: ")
+
+
+def test_the_version_is_one_word() -> None:
+    assert gateway_here("--version") == Printed(0, f"{VERSION}\n", "")
 
 
 def test_options_are_never_abbreviated() -> None:

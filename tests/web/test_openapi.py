@@ -3,7 +3,6 @@
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,11 @@ from werkzeug.test import TestResponse
 
 from gateway.errors import ERRORS, ErrorCode, GatewayError
 from gateway.phone_number import read_phone_number
+from gateway.version import VERSION
 from gateway.web.docs.description import description_of
-from gateway.web.docs.document import VERSION, describe
+from gateway.web.docs.document import describe
 from gateway.web.requests import read_idempotency_key
-from tests.support.factories import API_KEY, BEARER, NUMBER, ROOT, make_environment, serve
+from tests.support.factories import API_KEY, BEARER, NUMBER, make_environment, serve
 from tests.support.fake_crmtext import FakeCrmText, Reply, xml
 
 OPT_OUTS = "/v1/opt-outs"
@@ -60,9 +60,8 @@ def test_the_document_is_valid_openapi_3_1(document: dict[str, Any]) -> None:
     schemathesis.openapi.from_dict(document).validate()  # raises
 
 
-def test_the_version_is_the_projects(document: dict[str, Any]) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert document["info"]["version"] == VERSION == project["version"]
+def test_the_version_is_the_gateways(document: dict[str, Any]) -> None:
+    assert document["info"]["version"] == VERSION
 
 
 def test_every_route_and_method_is_in_the_document_and_nothing_else_is(

@@ -18,13 +18,12 @@ from werkzeug.routing import Rule
 from gateway.errors import ERRORS, CrmTextWords, ErrorCode, Failure, FieldError
 from gateway.logs import request_id
 from gateway.phone_number import LONGEST, US_NUMBER
+from gateway.version import VERSION
 from gateway.web.docs.description import Content, Description, Key, Success, Tag, description_of
 from gateway.web.docs.examples import OPTED_OUT
 from gateway.web.problems import MEDIA_TYPE, explanations, problem
 from schemas.fields import StrictSchema, Text, UsPhoneNumber, WholeNumber
 from schemas.problem import ProblemSchema
-
-VERSION = "1.0.0"
 
 _ABOUT = """Opts customers out of a store's text messages at CRM Text.
 
