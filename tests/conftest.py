@@ -49,7 +49,7 @@ def database_url(empty_ledger: Path, tmp_path: Path) -> str:
     return f"sqlite:///{shutil.copy(empty_ledger, tmp_path / 'gateway.db')}"
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def any_database_url(request: pytest.FixtureRequest, database_url: str) -> str:
     """Like ``database_url``; the test runs once on SQLite and once on PostgreSQL."""
     return new_postgres_ledger() if request.param == "postgres" else database_url

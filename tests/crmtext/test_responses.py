@@ -49,14 +49,14 @@ def test_an_answer_that_repeats_the_credentials_is_masked(crmtext: FakeCrmText) 
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_answer_may_come_chunked_or_whole(crmtext: FakeCrmText, chunked: bool) -> None:  # noqa: FBT001
+def test_an_answer_may_come_chunked_or_whole(crmtext: FakeCrmText, chunked: bool) -> None:
     crmtext.answers(Reply(body=xml(), chunked=chunked))
 
     assert connect(crmtext.url).opt_out(NUMBER, "PIZZA").name == "opted_out"
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-def test_an_answer_may_be_compressed_even_unasked(crmtext: FakeCrmText, chunked: bool) -> None:  # noqa: FBT001
+def test_an_answer_may_be_compressed_even_unasked(crmtext: FakeCrmText, chunked: bool) -> None:
     body = gzip.compress(xml())
     crmtext.answers(Reply(body=body, headers={"Content-Encoding": "gzip"}, chunked=chunked))
 
@@ -80,7 +80,7 @@ def test_an_answer_may_have_one_mebibyte(
     crmtext: FakeCrmText,
     extra: int,
     name: str,
-    chunked: bool,  # noqa: FBT001
+    chunked: bool,
 ) -> None:
     body = xml().replace(b"</response>", b"")
     body += b" " * (1024 * 1024 + extra - len(body) - len(b"</response>")) + b"</response>"
@@ -192,7 +192,7 @@ LENGTH = b"Content-Length: %d\r\n\r\n" % len(xml())
 def test_a_lost_connection_is_told_by_whether_a_byte_had_come(
     sent: bytes,
     name: str,
-    reset: bool,  # noqa: FBT001
+    reset: bool,
 ) -> None:
     with raw_server(sends(sent, reset=reset)) as (url, _):
         assert timed(url, 5)[0] == name

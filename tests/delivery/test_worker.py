@@ -206,6 +206,7 @@ def test_no_log_line_of_a_delivery_shows_the_number(
     ]
 
 
+@pytest.mark.postgres
 def test_a_postgres_that_is_away_at_the_start_and_in_the_middle_is_waited_for(
     postgres: Postgres,
     crmtext: FakeCrmText,
@@ -258,6 +259,7 @@ def test_an_sqlite_ledger_that_is_not_there_yet_is_waited_for(
     ledger.engine.dispose()
 
 
+@pytest.mark.postgres
 def test_a_postgres_that_hangs_does_not_keep_the_worker_from_ending(
     postgres: Postgres,
     crmtext: FakeCrmText,

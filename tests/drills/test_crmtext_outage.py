@@ -3,12 +3,16 @@
 import time
 from pathlib import Path
 
+import pytest
+
 from gateway.ledger.ledger import Ledger
 from tests.drills.load import Load, Report, reckon
 from tests.support.factories import serve
 from tests.support.fake_crmtext import FakeCrmText
 from tests.support.ledgers import wait_until
 from tests.support.processes import running_worker
+
+pytestmark = pytest.mark.drill
 
 
 def test_crm_text_is_down_and_comes_back(

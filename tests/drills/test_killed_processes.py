@@ -7,12 +7,16 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from gateway.ledger.ledger import Ledger
 from tests.drills.load import Load, Report, reckon
 from tests.support.factories import Served, serve
 from tests.support.fake_crmtext import FakeCrmText, Reply, xml
 from tests.support.ledgers import wait_until
 from tests.support.processes import has_started, running_worker
+
+pytestmark = pytest.mark.drill
 
 LEASE_SECONDS = 11
 SLOW = Reply(delay=0.3, body=xml())  # so that a kill meets some in flight

@@ -14,6 +14,8 @@ from tests.support.ledgers import make_ledger, wait_until
 from tests.support.postgres import Postgres
 from tests.support.processes import running_worker
 
+pytestmark = pytest.mark.drill
+
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_postgres_is_stopped_and_started(

@@ -7,12 +7,16 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.ledger import Ledger
 from tests.drills.load import Report, reckon
 from tests.support.fake_crmtext import FakeCrmText, Reply, xml
 from tests.support.ledgers import accepted, found, wait_until
 from tests.support.processes import running_worker
+
+pytestmark = pytest.mark.drill
 
 LEASE_SECONDS = 11
 

@@ -22,7 +22,7 @@ from tests.support.ledgers import accepted, make_ledger, rows_in
 from tests.support.postgres import running_postgres
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def new_database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a database without a table."""
     if request.param == "postgres":
@@ -66,6 +66,7 @@ def _upgrade(url: str, start_at: float) -> str:
         ledger.engine.dispose()
 
 
+@pytest.mark.postgres
 def test_of_two_upgrades_at_once_one_waits_for_the_other(tmp_path: Path) -> None:
     urls = [f"sqlite:///{tmp_path / f'{number}.db'}" for number in range(10)]
     urls += [running_postgres().new_database() for _ in range(5)]
@@ -77,6 +78,7 @@ def test_of_two_upgrades_at_once_one_waits_for_the_other(tmp_path: Path) -> None
             assert [future.result(30) for future in futures] == ["current"] * 2
 
 
+@pytest.mark.postgres
 def test_an_upgrade_waits_for_another_that_takes_long() -> None:
     ledger = make_ledger(running_postgres().new_database())
     with ThreadPoolExecutor(1) as pool:

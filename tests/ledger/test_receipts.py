@@ -235,6 +235,7 @@ def test_repeats_and_retries_of_a_failed_one_at_the_same_instant_make_one_attemp
     assert rows_in(ledger, opt_outs) == 1
 
 
+@pytest.mark.postgres
 def test_a_repeat_does_not_overtake_the_worker_that_has_just_been_given_its_opt_out() -> None:
     """On Postgres only: SQLite's writers come one after the other."""
     url = new_postgres_ledger()
@@ -257,7 +258,7 @@ def test_a_repeat_does_not_overtake_the_worker_that_has_just_been_given_its_opt_
 
 def _wait_for_a_lock(url: str) -> None:
     waiting = (
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "  # noqa: S608
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
         f"AND datname = '{url.rpartition('/')[2]}'"
     )
     ends_at = time.monotonic() + 5

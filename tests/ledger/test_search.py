@@ -131,7 +131,7 @@ def test_the_database_s_clock_decides_on_postgres_and_the_machine_s_on_sqlite(
 @pytest.mark.parametrize("due", [True, False])
 def test_claiming_and_look_ups_use_their_indexes_however_large_the_table_is(
     ledger: Ledger,
-    due: bool,  # noqa: FBT001
+    due: bool,
 ) -> None:
     template = {
         column.name: value
@@ -173,7 +173,7 @@ def _one_row(ledger: Ledger, opt_out_id: str) -> tuple[object, ...]:
 def _plan(ledger: Ledger, condition: str) -> str:
     explain = "EXPLAIN QUERY PLAN" if ledger.engine.dialect.name == "sqlite" else "EXPLAIN"
     with ledger.engine.connect() as connection:
-        rows = connection.execute(text(f"{explain} SELECT id FROM opt_outs WHERE {condition}"))  # noqa: S608
+        rows = connection.execute(text(f"{explain} SELECT id FROM opt_outs WHERE {condition}"))
         return "\n".join(str(row) for row in rows)
 
 

@@ -75,14 +75,18 @@ UNUSABLE: dict[str, Callable[[Path], str]] = {
     "no folder": lambda _: "sqlite:////nowhere/at-all/gateway.db",
     "not a database": _no_database,
     "no tables": lambda folder: f"sqlite:///{folder / 'empty.db'}",
-    "no tables on postgres": lambda _: running_postgres().new_database(),
-    "no such database": lambda _: running_postgres().url("nowhere"),
     "no server": lambda _: f"postgresql://gateway@127.0.0.1:{free_port()}/gateway",
+    "no tables on postgres": lambda _: running_postgres().new_database(),
+    "no such database on postgres": lambda _: running_postgres().url("nowhere"),
 }
+KINDS = [
+    pytest.param(kind, marks=[pytest.mark.postgres] if kind.endswith("postgres") else [])
+    for kind in UNUSABLE
+]
 
 
 @pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("kind", UNUSABLE)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_database_that_cannot_be_used_makes_every_call_ledger_unavailable(
     tmp_path: Path, kind: str, call: str
 ) -> None:
@@ -132,6 +136,7 @@ def test_a_program_that_only_reads_the_file_does_not_hold_up_the_ledger(tmp_path
     ledger.engine.dispose()
 
 
+@pytest.mark.postgres
 def test_a_postgres_that_stops_and_starts_again_is_used_again_at_once(
     postgres: Postgres,
 ) -> None:
@@ -151,6 +156,7 @@ def test_a_postgres_that_stops_and_starts_again_is_used_again_at_once(
     ledger.engine.dispose()
 
 
+@pytest.mark.postgres
 def test_a_connection_that_dies_in_the_middle_of_a_transaction_is_ledger_unavailable() -> None:
     url = new_postgres_ledger()
     ledger = make_ledger(url)
@@ -160,7 +166,7 @@ def test_a_connection_that_dies_in_the_middle_of_a_transaction_is_ledger_unavail
     def kill() -> None:
         name = url.rpartition("/")[2]
         running_postgres().execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "  # noqa: S608
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
             f"WHERE datname = '{name}' AND wait_event_type = 'Lock'"
         )
         killed.set()
@@ -175,6 +181,7 @@ def test_a_connection_that_dies_in_the_middle_of_a_transaction_is_ledger_unavail
     ledger.engine.dispose()
 
 
+@pytest.mark.postgres
 def test_a_postgres_that_is_cut_off_is_noticed_in_seconds() -> None:
     ledger = make_ledger(new_postgres_ledger())
     with ledger.engine.connect() as connection:

@@ -63,7 +63,7 @@ def test_the_program_explains_every_magic_number() -> None:
 
 
 def test_the_program_says_in_one_line_why_it_cannot_listen(sandbox: Sandbox) -> None:
-    refused = subprocess.run(  # noqa: S603 - the interpreter that runs this test
+    refused = subprocess.run(
         [sys.executable, "-m", "gateway.sandbox", "--port", str(sandbox.server_port)],
         cwd=ROOT,
         capture_output=True,

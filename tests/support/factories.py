@@ -111,7 +111,7 @@ def serve(
     own = (ROOT / "gunicorn.conf.py").read_text(encoding="utf-8")
     conf.write_text("\n".join([own, configuration, _SAY_THAT_A_WORKER_IS_READY]), encoding="utf-8")
     with stdout.open("wb") as out, stderr.open("wb") as err:
-        process = subprocess.Popen(  # noqa: S603, every word of the command is written here
+        process = subprocess.Popen(
             [sys.executable, "-m", "gunicorn", "-c", str(conf), "wsgi:app"],
             cwd=ROOT,
             env=_environment(environment) | {"PORT": str(port)},
@@ -130,7 +130,7 @@ def serve(
 
 def run(*command: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """A Python command of the repository, run to its end."""
-    return subprocess.run(  # noqa: S603, every word of the command is written in a test
+    return subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,
         env=_environment(environment),

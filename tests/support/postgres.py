@@ -43,7 +43,7 @@ class Postgres:
             *["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="],
         ]
         with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603, every word is written here
+            self._process = subprocess.Popen(
                 _as_owner(command), stdout=log, stderr=log, start_new_session=True
             )
         ends_at = time.monotonic() + 20
@@ -139,6 +139,4 @@ def _as_owner(command: list[str]) -> list[str]:
 
 
 def _run(command: list[str]) -> None:
-    subprocess.run(  # noqa: S603, every word of the command is written here
-        _as_owner(command), check=True, capture_output=True, timeout=60, cwd="/"
-    )
+    subprocess.run(_as_owner(command), check=True, capture_output=True, timeout=60, cwd="/")

@@ -77,6 +77,7 @@ def visit(
         browser.close()
 
 
+@pytest.mark.browser
 def test_a_reader_authorises_and_opts_a_number_out_without_leaving_the_gateway(
     visit: Visit, crmtext: FakeCrmText
 ) -> None:

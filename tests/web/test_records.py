@@ -113,7 +113,7 @@ def test_a_retry_makes_a_failed_or_rejected_opt_out_pending_and_delivers_it(
 ) -> None:
     crmtext.answers(reply, Reply(body=ANSWER))
     first = post(client, BODY)
-    change_ledger(settings, f"UPDATE opt_outs SET status = '{status}', next_attempt_at = NULL")  # noqa: S608
+    change_ledger(settings, f"UPDATE opt_outs SET status = '{status}', next_attempt_at = NULL")
     location = f"{ADDRESS}/{read(client, first)['id']}"
 
     answer = client.post(f"{location}/retry", headers=BEARER)

@@ -110,7 +110,7 @@ def test_a_form_is_read_like_an_object() -> None:
 def test_recipes_tell_opt_outs_from_other_events(
     recipe: str,
     changes: dict[str, object],
-    is_opt_out: bool,  # noqa: FBT001 - a table's column
+    is_opt_out: bool,
 ) -> None:
     event = SENDERS[recipe].event
     assert isinstance(event, dict)
@@ -183,7 +183,7 @@ def test_other_events_are_ignored_and_counted() -> None:
 def test_jmespath_decides_and_where_it_fails_it_is_no_opt_out(
     opt_out: str,
     event: object,
-    holds: bool,  # noqa: FBT001 - a table's column
+    holds: bool,
 ) -> None:
     assert make_source(opt_out=opt_out).is_opt_out(event) is holds
 
