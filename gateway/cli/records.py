@@ -31,7 +31,8 @@ def status(environ: Mapping[str, str]) -> None:
     counted = sorted(summary.opt_outs.items())
     show("opt-outs", [f"{n:>9} {state:9} {source}" for (state, source), n in counted] or ["none"])
     errors = sorted(summary.errors.items())
-    show("errors", [f"{n:>9} {state:9} {code}" for (state, code), n in errors] or ["none"])
+    lines = [f"{n:>9} {state:9} {code} {store}" for (state, code, store), n in errors]
+    show("errors", lines or ["none"])
     oldest = f", the oldest for {_duration(summary.oldest_pending_seconds)}"
     show("pending", [f"{summary.pending}{oldest if summary.pending else ''}"])
     show("worker", [_worker_words(summary)])

@@ -39,7 +39,7 @@ class Summary:
 
     now: datetime
     opt_outs: Mapping[tuple[str, str], int]  # by status and source
-    errors: Mapping[tuple[str, str], int]  # by status and code, pending ones included
+    errors: Mapping[tuple[str, str, str], int]  # by status, code and store; pending ones too
     attempts: Mapping[str | None, int]  # by outcome; None has not ended
     oldest_pending_at: datetime | None
     worker_seen_at: datetime | None
@@ -95,16 +95,16 @@ class LedgerReader:
             columns.status, columns.source
         )
         by_error = (
-            select(columns.status, columns.error_code, func.count())
+            select(columns.status, columns.error_code, columns.store, func.count())
             .where(columns.error_code.is_not(None))
-            .group_by(columns.status, columns.error_code)
+            .group_by(columns.status, columns.error_code, columns.store)
         )
         by_outcome = select(attempts.c.outcome, func.count()).group_by(attempts.c.outcome)
         with self._reading() as connection:
             return Summary(
                 now=self._now(connection),
                 opt_outs={(row[0], row[1]): row[2] for row in connection.execute(by_source)},
-                errors={(row[0], row[1]): row[2] for row in connection.execute(by_error)},
+                errors={(row[0], row[1], row[2]): row[3] for row in connection.execute(by_error)},
                 attempts={row[0]: row[1] for row in connection.execute(by_outcome)},
                 oldest_pending_at=connection.scalar(
                     select(func.min(columns.created_at)).where(is_pending)

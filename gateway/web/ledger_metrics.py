@@ -44,17 +44,19 @@ class LedgerCollector(Collector):
             opt_outs.add_metric([status, source], count)
         yield opt_outs
         errors = GaugeMetricFamily(
-            "optout_errors", "Opt-outs on record by their last error.", labels=["status", "code"]
+            "optout_errors",
+            "Opt-outs on record by their last error.",
+            labels=["status", "code", "store"],
         )
-        for (status, code), count in summary.errors.items():
-            errors.add_metric([status, code], count)
+        for labels, count in summary.errors.items():
+            errors.add_metric(labels, count)
         yield errors
         # A metric of its own: an alert needs its 0 to see the first increase.
         unusable = ErrorCode.INVALID_PHONE_NUMBER
         yield CounterMetricFamily(
             "optout_unusable_numbers",
             "Opt-outs that a webhook reported without a usable phone number.",
-            value=sum(n for (_, code), n in summary.errors.items() if code == unusable),
+            value=sum(n for (_, code, _), n in summary.errors.items() if code == unusable),
         )
         attempts = CounterMetricFamily(
             "optout_attempts", "Calls to CRM Text on record.", labels=["outcome"]

@@ -119,8 +119,8 @@ def test_status_shows_what_is_on_record_and_what_waits(settings: Settings) -> No
         "opt-outs                1 failed    api:billing",
         "                        1 pending   webhook:shop",
         "                        1 rejected  api:billing",
-        "errors                  1 failed    crmtext_timeout",
-        "                        1 rejected  invalid_phone_number",
+        "errors                  1 failed    crmtext_timeout PIZZA",
+        "                        1 rejected  invalid_phone_number PIZZA",
         "pending         1, the oldest for 3 hours",
     ]
     assert re.fullmatch(r"worker +last seen \d seconds? ago", worker)

@@ -179,7 +179,7 @@ def test_the_ledgers_state_is_read_at_each_scrape(client: FlaskClient, settings:
     assert after['optouts{source="api:billing",status="opted_out"}'] == 1
     assert after['optouts{source="api:billing",status="rejected"}'] == 1
     assert after['optouts{source="webhook:shop",status="pending"}'] == 1
-    assert after['optout_errors{code="customer_not_found",status="rejected"}'] == 1
+    assert after['optout_errors{code="customer_not_found",status="rejected",store="PIZZA"}'] == 1
     assert after['optout_attempts_total{outcome="opted_out"}'] == 1
     assert after['optout_attempts_total{outcome="customer_not_found"}'] == 1
     assert after["optout_pending"] == 1

@@ -174,7 +174,7 @@ def test_refusals_are_counted_by_source_and_reason(client: FlaskClient) -> None:
 
 def test_unusable_numbers_are_counted(client: FlaskClient) -> None:
     post(client, "shopify", signed("shopify", without_usable_number("shopify")))
-    labels = 'code="invalid_phone_number",status="rejected"'
+    labels = 'code="invalid_phone_number",status="rejected",store="PIZZA"'
     assert scraped(client, "optout_errors") == {labels: 1.0}
     assert scraped(client, "optouts") == {'source="webhook:shopify",status="rejected"': 1.0}
 
