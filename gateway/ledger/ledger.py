@@ -453,5 +453,7 @@ _END_ATTEMPT = update(attempts).where(attempts.c.id == bindparam("row"))
 
 
 def _insert_once(new: postgresql.Insert | sqlite.Insert) -> postgresql.Insert | sqlite.Insert:
-    """Inserts nothing where there is a row with this id."""
-    return new.on_conflict_do_nothing(index_elements=["id"])
+    """Inserts nothing where there is a row with this id; the result's rowcount tells."""
+    return new.on_conflict_do_nothing(index_elements=["id"]).execution_options(
+        preserve_rowcount=True
+    )
