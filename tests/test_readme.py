@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flask.testing import FlaskClient
@@ -19,6 +20,7 @@ from tests.support.fake_crmtext import FakeCrmText
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+DEMO = {"Authorization": "Bearer demo-key-for-the-sandbox"}
 # What is another at each run.
 ID_OR_TIME = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9]{4}-[0-9-]+T[0-9:.]+Z")
 
@@ -79,7 +81,7 @@ def client(crmtext: FakeCrmText, database_url: str) -> FlaskClient:
     """The gateway as the run command starts it."""
     lines = (ROOT / "dev.env").read_text(encoding="utf-8").splitlines()
     environment = dict(line.split("=", 1) for line in lines if line[:1] not in ("#", ""))
-    there = {"CRMTEXT_URL": crmtext.url, "DATABASE_URL": database_url}
+    there = {"CRMTEXT_URL": crmtext.url, "DATABASE_URL": database_url, "CRMTEXT_TIMEOUT": "3"}
     return create_app(Settings.from_env(environment | there)).test_client()
 
 
@@ -94,7 +96,7 @@ def curl(client: FlaskClient, command: str) -> str:
 
 
 def test_the_first_request_is_answered_as_shown(client: FlaskClient) -> None:
-    [command, _] = re.findall(r"```sh\n(curl .*?)```", section("Opt someone out"), re.DOTALL)
+    [command] = re.findall(r"```sh\n(curl .*?)```", section("Opt someone out"), re.DOTALL)
     [shown] = re.findall(r"```json\n(.*?)```", section("Opt someone out"), re.DOTALL)
     answer = json.dumps(json.loads(curl(client, command)), indent=2) + "\n"
     assert ID_OR_TIME.sub("…", answer) == ID_OR_TIME.sub("…", shown)
@@ -103,8 +105,26 @@ def test_the_first_request_is_answered_as_shown(client: FlaskClient) -> None:
 def test_the_second_request_is_for_a_number_that_crmtext_does_not_know(
     client: FlaskClient,
 ) -> None:
-    [_, command] = re.findall(r"```sh\n(curl .*?)```", section("Opt someone out"), re.DOTALL)
+    promises = section("What an answer promises")
+    [command] = re.findall(r"```sh\n(curl .*?)```", promises, re.DOTALL)
     assert json.loads(curl(client, command))["code"] == "customer_not_found"
+
+
+def test_each_number_is_answered_as_the_table_says(client: FlaskClient) -> None:
+    def answer(number: str) -> list[str]:
+        """What the table shows of it: HTTP's status, and the codes that tell what happened."""
+        body = {"phone_number": number}
+        response = client.application.test_client().post("/v1/opt-outs", headers=DEMO, json=body)
+        found = response.get_json()
+        codes = [found["code"]] if response.status_code >= 400 else [found["status"]]
+        error = found.get("error")
+        return [str(response.status_code), *codes, *([error["code"]] if error else [])]
+
+    rows = table("Test numbers")
+    with ThreadPoolExecutor(len(rows)) as pool:  # some take as long as a call may
+        answers = list(pool.map(answer, [number for number, *_ in rows]))
+    shown = [re.findall("`([a-z_0-9]+)`", says.partition(";")[0]) for *_, says in rows]
+    assert answers == shown
 
 
 def test_the_webhook_source_starts_the_gateway() -> None:
