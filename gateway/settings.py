@@ -102,12 +102,18 @@ class Settings:
     @property
     def warnings(self) -> Sequence[str]:
         """What may be a mistake although it can be used: a line each, to be told at the start."""
-        return [
+        fused = [
             f"CRMTEXT_AUTH_STRINGS: the password of store {store.keyword} looks as if it contained "
             "another entry; are quotes missing around the value where it is set, or a space?"
             for store in self.stores
             if store.seems_fused
         ]
+        odd_secrets = [
+            f"WEBHOOK_SOURCES: [{source.name}] {warning}; is that part of the secret?"
+            for source in self.webhook_sources.values()
+            for warning in source.warnings
+        ]
+        return fused + odd_secrets
 
     def _contradictions(self, *, on_heroku: bool) -> list[str]:
         faults = []

@@ -11,8 +11,11 @@ from gateway.cli.columns import show
 from gateway.errors import ErrorCode, GatewayError
 from gateway.settings import Settings
 from gateway.timestamps import TimestampFormat, read_timestamp
-from gateway.webhooks.checkup import describe, judge
+from gateway.webhooks.checkup import Result, judge
+from gateway.webhooks.description import describe
 from gateway.webhooks.saved_message import read_saved_message
+
+_EXIT_CODES = {Result.REFUSED: 1, Result.OPTS_NOBODY_OUT: 3}
 
 
 @click.group()
@@ -63,7 +66,9 @@ def _read_time(text: str) -> datetime:
 def check(context: click.Context, source_name: str, file: str, at: datetime | None) -> None:
     """Show what the gateway would do with a saved message.
 
-    It is shown step by step, and nothing is recorded.
+    It is shown step by step, and nothing is recorded. The exit code is 0 if the message would be
+    accepted, 1 if it would be refused, and 3 if it would be accepted, but opts nobody out because
+    no number in it is usable.
 
     SOURCE is a name from WEBHOOK_SOURCES. FILE is the message in raw HTTP form: header lines, a
     blank line, the body byte for byte. A request line at the top is optional; - reads standard
@@ -84,7 +89,7 @@ def check(context: click.Context, source_name: str, file: str, at: datetime | No
     verdict = judge(source, saved, settings.public_url, at or datetime.now(UTC))
     for topic, lines in verdict.steps:
         show(topic, lines)
-    context.exit(0 if verdict.is_accepted else 1)
+    context.exit(_EXIT_CODES.get(verdict.result, 0))
 
 
 def _read_file(name: str) -> bytes:

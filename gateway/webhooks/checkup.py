@@ -1,101 +1,84 @@
-"""For whoever sets a webhook source up: what it expects, and what it would do with a message.
+"""For whoever sets a webhook source up: what the gateway would do with a message.
 
 Nothing said here contains a secret or a full number.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from urllib.parse import urlsplit
 
-from gateway.bodies import BodyFormat, check_media_type, too_large
+from gateway.bodies import check_media_type, too_large
 from gateway.errors import ERRORS, ErrorCode, GatewayError
-from gateway.phone_number import PhoneNumber
+from gateway.phone_number import PhoneNumber, mask_phone_numbers
 from gateway.timestamps import read_timestamp
+from gateway.webhooks.description import Step, advice
 from gateway.webhooks.expressions import Expression, ExpressionFailed
-from gateway.webhooks.recipes import read_recipes
+from gateway.webhooks.guesses import explain
 from gateway.webhooks.saved_message import SavedMessage
-from gateway.webhooks.signatures import Refusal, Scheme, Signature, SignedRequest
-from gateway.webhooks.source import LARGEST_BODY, WebhookSource, Withdrawal
+from gateway.webhooks.signatures import Refusal, SignedRequest, Timestamp
+from gateway.webhooks.source import LARGEST_BODY, Reading, WebhookSource, Withdrawal
 
-# A topic, and the lines about it.
-Step = tuple[str, Sequence[str]]
-
-# What each refusal means, and where to look; the names are filled in from the source.
-ADVICE: Mapping[Refusal, str] = {
-    Refusal.MISSING_SIGNATURE: "the {header} header is missing; does the sender sign?",
-    Refusal.MALFORMED_SIGNATURE: "{header} does not have the expected form: {form}",
-    Refusal.WRONG_SIGNATURE: (
-        "the sender uses a different secret than {secrets}, or the file is not byte for byte what "
-        "was sent, or the sender signs something other than: {signed}"
-    ),
-    Refusal.MISSING_ID: "the {id_header} header is missing; it is signed too",
-    Refusal.MISSING_TIMESTAMP: "the {time_header} header is missing",
-    Refusal.MALFORMED_TIMESTAMP: "{time_header} is not a time in the format {time_format}",
-    Refusal.STALE_TIMESTAMP: (
-        "it was sent too long before {at}: at most {tolerance:g} s, or {late} for a message whose "
-        "opt-outs have ids"
-    ),
-    Refusal.FUTURE_TIMESTAMP: "it was sent more than {tolerance:g} s after {at}",
-}
+_LONGEST_SHOWN = 100
 # The time is judged last, so the signature itself is good.
 _OF_TIME = (Refusal.MALFORMED_TIMESTAMP, Refusal.STALE_TIMESTAMP, Refusal.FUTURE_TIMESTAMP)
 
 
+class Result(StrEnum):
+    """What the gateway would do with a message in the end."""
+
+    ACCEPTED = "accepted"
+    IGNORED = "accepted; nothing in it is an opt-out"
+    OPTS_NOBODY_OUT = "accepted, but opts nobody out"
+    REFUSED = "refused"
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """What the gateway would do with a message, step by step, and whether it would accept it."""
+    """What the gateway would do with a message, step by step, and in the end."""
 
     steps: Sequence[Step]
-    is_accepted: bool
-
-
-def describe(source: WebhookSource, public_url: str | None) -> Sequence[Step]:
-    """What a source expects and does; of its secrets only the names."""
-    signature = source.signature
-    is_list = ", or a list of events" if source.takes_list else ", never a list"
-    found = source.events and ["the elements of", *_lines(source.events)]
-    return [
-        ("address", [f"POST {public_url or ''}/v1/webhooks/{source.name}"]),
-        ("recipe", _recipe_words(source)),
-        ("body", ["a form" if source.body is BodyFormat.FORM else f"JSON{is_list}"]),
-        ("signature", [f"{signature.header}: {_form(signature)}"]),
-        ("signed", [_signed(signature)]),
-        ("timestamp", _timestamp_words(source)),
-        ("secrets", [", ".join(source.secret_env)]),
-        ("events", found or ["the body, or each element of a list"]),
-        ("opt-out", _lines(source.opt_out)),
-        ("phone numbers", _lines(source.phone_numbers)),
-        ("delivery id", _delivery_id_words(source)),
-        ("requested at", _lines(source.requested_at) or ["when it arrives"]),
-        ("store", [source.store]),
-        ("answer", [source.answer]),
-    ]
+    result: Result
 
 
 def judge(
     source: WebhookSource, saved: SavedMessage, public_url: str | None, at: datetime
 ) -> Verdict:
     """Goes through a message as if it came ``at`` that moment. Records nothing."""
-    url = _url(source, saved, public_url)
+    request = SignedRequest(
+        saved.method, _url(source, saved, public_url), saved.headers, saved.body
+    )
     steps: list[Step] = [("message", list(_message_words(saved)))]
     if source.signature.signs_url:
-        steps.append(("address", [url.partition("?")[0]]))
-    refusal = source.verify(SignedRequest(saved.method, url, saved.headers, saved.body), at)
-    steps += _signature_steps(source, saved, refusal, at)
-    result = "401 unauthorized" if refusal else ""
+        steps.append(("address", [request.url.partition("?")[0]]))
+    refusal = source.verify(request, at)
+    steps += _signature_steps(source, request, refusal, at)
+    refused = "401 unauthorized" if refusal else ""
+    reading = Reading((), 0)
     try:
         _check_request(source, saved)
     except GatewayError as error:  # the gateway looks at this first
-        result = _refused(error)
+        refused = _refused(error)
         steps.append(("request", [error.detail]))
     try:
-        steps += _event_steps(source, saved, at)
+        reading = source.read(saved.body, saved.headers, at)
+        steps += _event_steps(source, saved, reading)
     except GatewayError as error:
-        result = result or _refused(error)
+        refused = refused or _refused(error)
         steps.append(("body", [error.detail]))
-    steps.append(("result", [f"refused: {result}" if result else "accepted"]))
-    return Verdict(steps, is_accepted=not result)
+    result = Result.REFUSED if refused else _result(reading)
+    steps.append(("result", [f"{result}: {refused}" if refused else result]))
+    return Verdict(steps, result)
+
+
+def _result(reading: Reading) -> Result:
+    """What becomes of an accepted message."""
+    if not reading.withdrawals:
+        return Result.IGNORED
+    is_usable = any(one.phone_number.digits for one in reading.withdrawals)
+    return Result.ACCEPTED if is_usable else Result.OPTS_NOBODY_OUT
 
 
 def _refused(error: GatewayError) -> str:
@@ -132,41 +115,37 @@ def _message_words(saved: SavedMessage) -> Iterator[str]:
 
 
 def _signature_steps(
-    source: WebhookSource, saved: SavedMessage, refusal: Refusal | None, at: datetime
+    source: WebhookSource, request: SignedRequest, refusal: Refusal | None, at: datetime
 ) -> list[Step]:
-    signature, timestamp = source.signature, source.signature.timestamp
-    what_to_do = ""
-    if refusal:
-        what_to_do = ADVICE[refusal].format(
-            header=signature.header,
-            form=_form(signature),
-            secrets=" or ".join(source.secret_env),
-            signed=_signed(signature),
-            id_header=signature.id_header,
-            time_header=timestamp and timestamp.header,
-            time_format=timestamp and timestamp.format,
-            tolerance=timestamp.tolerance if timestamp else 0,
-            late=_duration(source.late),
-            at=at.isoformat(),
-        )
-        what_to_do = f"{refusal.replace('_', ' ')}: {what_to_do}"
+    words = f"{refusal.replace('_', ' ')}: {advice(source, refusal, at)}" if refusal else ""
     if refusal and refusal not in _OF_TIME:
-        return [("signature", [what_to_do])]
+        fits = explain(source.signature, request, source.secrets, at)
+        return [("signature", [words, f"good if {fits}"] if fits else [words])]
     steps: list[Step] = [("signature", ["good"])]
+    timestamp = source.signature.timestamp
     if timestamp:
-        sent_at = read_timestamp(saved.headers[timestamp.header.lower()], timestamp.format)
-        if refusal and sent_at:
-            hint = f"only the time is wrong; use --at {sent_at.isoformat()} to judge it as of then"
-            steps.append(("timestamp", [what_to_do, hint]))
-        else:
-            steps.append(("timestamp", [what_to_do or f"good at {at.isoformat()}"]))
+        steps.append(("timestamp", list(_time_words(timestamp, request, words, at))))
     return steps
 
 
-def _event_steps(source: WebhookSource, saved: SavedMessage, at: datetime) -> list[Step]:
+def _time_words(
+    timestamp: Timestamp, request: SignedRequest, refused: str, at: datetime
+) -> Iterator[str]:
+    sent_at = read_timestamp(request.headers[timestamp.header.lower()], timestamp.format)
+    age = timestamp.age(request.headers, at)
+    if refused:
+        yield refused
+        if sent_at:
+            yield f"only the time is wrong; use --at {sent_at.isoformat()} to judge it as of then"
+    elif age is not None and age > timestamp.tolerance:
+        yield f"late at {at.isoformat()}, but accepted: its opt-outs have ids"
+    else:
+        yield f"good at {at.isoformat()}"
+
+
+def _event_steps(source: WebhookSource, saved: SavedMessage, reading: Reading) -> list[Step]:
     """Raises GatewayError if the body is unreadable."""
     document = source.parse(saved.body)
-    reading = source.read(saved.body, saved.headers, at)
     events = source.find_events(document)
     found = [f"{len(events)} found, {reading.ignored} ignored"]
     if source.events and _failure(source.events, document):
@@ -184,9 +163,25 @@ def _event_words(source: WebhookSource, event: object) -> Iterator[str]:
         yield f"ignored: the opt_out expression {failure}"
     elif not source.is_opt_out(event):
         yield "ignored: not an opt-out"
+        for path, value in source.opt_out.fields(event):
+            yield f"  {path} is {_value_words(value)}"
     else:
         for number in source.numbers(event):
             yield f"opt-out of {_number_words(number)}"
+
+
+def _value_words(value: object) -> str:
+    """A field of an event for a person: short, without control characters or full numbers."""
+    match value:
+        case None:
+            return "missing"
+        case dict():
+            return "an object"
+        case list():
+            return f"a list of {len(value)}"
+        case _:
+            shown = mask_phone_numbers(repr(value) if isinstance(value, str) else json.dumps(value))
+            return shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}…"
 
 
 def _record_words(
@@ -215,58 +210,6 @@ def _repeat_words(source: WebhookSource, saved: SavedMessage, withdrawal: Withdr
     if header and saved.headers.get(header.lower(), "").strip():
         return f"the header {header}"
     return "the event's delivery_id"
-
-
-def _recipe_words(source: WebhookSource) -> Sequence[str]:
-    if source.recipe is None:
-        return ["none, by hand"]
-    return [source.recipe, read_recipes()[source.recipe].documentation]
-
-
-def _delivery_id_words(source: WebhookSource) -> Sequence[str]:
-    if source.delivery_id_header:
-        return [f"the header {source.delivery_id_header}"]
-    return _lines(source.delivery_id) or ["SHA-256 of the body, for 24 hours"]
-
-
-def _form(signature: Signature) -> str:
-    after = f" after {signature.prefix!r}" if signature.prefix else ""
-    several = f", one of several with {signature.separator!r} between them"
-    if signature.scheme is Scheme.TOKEN:
-        form = f"the secret{after}"
-    else:
-        form = f"HMAC-{signature.hash.upper()} in {signature.encoding}{after}"
-    return form + (several if signature.separator else "")
-
-
-def _signed(signature: Signature) -> str:
-    match signature.scheme:
-        case Scheme.TOKEN:
-            return "nothing; the secret itself is sent"
-        case Scheme.TWILIO:
-            return "the address, then the form's fields sorted by name"
-        case Scheme.HMAC:
-            ids = f", {{id}} being the header {signature.id_header}"
-            return signature.signed + (ids if "{id}" in signature.placeholders else "")
-
-
-def _timestamp_words(source: WebhookSource) -> Sequence[str]:
-    timestamp = source.signature.timestamp
-    if timestamp is None:
-        return ["none"]
-    words = [f"{timestamp.header}: {timestamp.format}, at most {timestamp.tolerance:g} s off"]
-    if source.late > timestamp.tolerance:
-        words.append(f"a message whose opt-outs have ids may be {_duration(source.late)} old")
-    return words
-
-
-def _duration(seconds: float) -> str:
-    days, rest = divmod(seconds, 24 * 3600)
-    return f"{seconds:g} s" if rest or not days else f"{days:g} day{'s' if days > 1 else ''}"
-
-
-def _lines(expression: Expression | None) -> list[str]:
-    return expression.text.strip().splitlines() if expression else []
 
 
 def _failure(expression: Expression, value: object) -> str | None:

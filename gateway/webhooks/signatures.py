@@ -18,6 +18,7 @@ from gateway.webhooks.twilio import signed_texts
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _MOST_SIGNATURES = 32
+_BLANKS = " \t"  # a byte of a token in UTF-8 may look like another blank
 _PART = re.compile(r"(\{[^{}]*\})")
 
 
@@ -153,7 +154,7 @@ def verify(
 
     The time is judged last: only an authentic message is called stale or from the future.
     """
-    given = request.headers.get(signature.header.lower(), "").strip()
+    given = request.headers.get(signature.header.lower(), "").strip(_BLANKS)
     if not given:
         return Refusal.MISSING_SIGNATURE
     candidates = _candidates(signature, given)
@@ -176,7 +177,7 @@ def _candidates(signature: Signature, given: str) -> list[bytes]:
     parts = given.split(signature.separator) if signature.separator else [given]
     if len(parts) > _MOST_SIGNATURES:
         return []
-    decoded = (_decode(signature, part.strip()) for part in parts)
+    decoded = (_decode(signature, part.strip(_BLANKS)) for part in parts)
     return [candidate for candidate in decoded if candidate is not None]
 
 

@@ -53,7 +53,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class WebhookSource:
-    """A configured sender: how it signs, and what in its messages withdraws consent."""
+    """A configured sender: how it signs, and what in its messages withdraws consent.
+
+    ``warnings`` say what is odd about its secrets, without showing them.
+    """
 
     name: str
     store: str
@@ -70,6 +73,7 @@ class WebhookSource:
     signature: Signature
     late: float
     secret_env: tuple[str, ...]
+    warnings: tuple[str, ...]
     secrets: tuple[bytes, ...] = field(repr=False)
 
     def verify(self, request: SignedRequest, now: datetime) -> Refusal | None:

@@ -5,7 +5,7 @@ A message never repeats a value, since a secret may have been written into the w
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -97,7 +97,7 @@ def _expression(value: object) -> Expression:
     try:
         return Expression.compile(_text(value))
     except InvalidExpression as error:
-        raise ValidationError(f"is not a valid JMESPath expression: {error}") from None
+        raise ValidationError(str(error)) from None
 
 
 def _message_id(value: object) -> Expression | str:
@@ -264,6 +264,9 @@ class SourceTable(_Table):
                 faults.append(f"{variable} is not set")
             elif signature and not signature.secret_format.key(secret):
                 faults.append(f"{variable} is not base64 after whsec_")
+            elif signature and not _fits_a_header(signature, secret):
+                what = "has a line end in it, or a blank at its end, which no header can carry"
+                faults.append(f"{variable} {what}")
         if faults:
             raise ValidationError(faults, "secret_env")
 
@@ -300,8 +303,32 @@ class SourceTable(_Table):
             secrets=tuple(
                 secret_format.key(self._environment[name]) for name in loaded["secret_env"]
             ),
+            warnings=tuple(
+                f"{name} {odd}"
+                for name in loaded["secret_env"]
+                for odd in _what_is_odd(self._environment[name])
+            ),
             **loaded,
         )
+
+
+def _fits_a_header(signature: Signature, secret: str) -> bool:
+    """A token is sent as it is; of an HMAC's secret nothing but its bytes matters."""
+    if signature.scheme is not Scheme.TOKEN:
+        return True
+    text = signature.prefix + secret
+    return text == text.strip() and not re.search(r"[\r\n\0]", text)
+
+
+def _what_is_odd(secret: str) -> Iterator[str]:
+    """What was probably copied along with a secret, although the secret could be meant so."""
+    if secret != secret.rstrip("\r\n"):
+        yield "ends with a line end"
+    elif secret != secret.strip():
+        yield "has blanks around it"
+    bare = secret.strip()
+    if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'`":
+        yield "has quotes around it"
 
 
 def _sound_signature(loaded: Mapping[str, object]) -> Signature | None:

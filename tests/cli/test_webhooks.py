@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import pytest
 
-from gateway.webhooks import checkup
+from gateway.webhooks import description
 from gateway.webhooks.saved_message import SavedMessage, read_saved_message
 from gateway.webhooks.signatures import SENTENCES, Refusal
 from tests.support.commands import HOOKS, ONE_OF_EACH, Printed, gateway_here
@@ -17,6 +17,7 @@ from tests.support.factories import make_environment, run
 from tests.support.signing import NOW, NUMBER, SECRET, SENDERS, Message
 
 AT = NOW.isoformat()
+SHOPIFY = "[shopify]\nrecipe = 'shopify'\nsecret_env = 'HOOK_SECRET'"
 Check: TypeAlias = Callable[..., Printed]
 
 
@@ -126,7 +127,7 @@ def test_a_saved_delivery_is_stale_and_judged_as_of_its_own_time(recipe: str, ch
 
 
 def test_every_refusal_has_its_words() -> None:
-    assert set(checkup.ADVICE) == set(SENTENCES) == set(Refusal)
+    assert set(description.ADVICE) == set(SENTENCES) == set(Refusal)
 
 
 def test_events_are_told_apart(check: Check) -> None:
@@ -142,6 +143,9 @@ def test_events_are_told_apart(check: Check) -> None:
         "events          3 found, 1 ignored",
         "event 1         opt-out of ******1234",
         "event 2         ignored: not an opt-out",
+        "                  subscriptionType is missing",
+        "                  propertyName is 'email'",
+        "                  propertyValue is missing",
         "event 3         opt-out of a number that is longer than 32 characters",
         "on record       pending: ******1234, store PIZZA, requested 2026-11-18T11:06:40+00:00",
         "                  a repeat is recognized by the event's delivery_id",
@@ -155,7 +159,10 @@ def test_events_are_told_apart(check: Check) -> None:
 def test_a_failing_expression_is_named(check: Check) -> None:
     content = signed("iterable", {"eventName": "smsReceived", "dataFields": {}})
     printed = check("iterable", content)
-    assert printed.steps["event 1"] == "ignored: not an opt-out"
+    assert printed.steps["event 1"] == (
+        "ignored: not an opt-out eventName is 'smsReceived' dataFields.smsMessage is missing"
+    )
+    assert printed.steps["result"] == "accepted; nothing in it is an opt-out"
     by_hand = ONE_OF_EACH + "\nopt_out = 'length(@) > `0`'\nevents = 'keys(a)'"
     printed = check("make", signed("make", 3), WEBHOOK_SOURCES=by_hand)
     assert printed.steps["events"] == (
@@ -164,6 +171,75 @@ def test_a_failing_expression_is_named(check: Check) -> None:
     assert printed.steps["event 1"] == (
         "ignored: the opt_out expression fails on this value (JMESPathTypeError)"
     )
+
+
+def test_an_ignored_event_shows_what_was_looked_at_and_no_number(check: Check) -> None:
+    by_hand = (
+        ONE_OF_EACH
+        + """
+opt_out = '''a == 'x' && b.c[0] == `1` && stop_word(text) || !"d e" || f || g || h'''
+"""
+    )
+    event = {
+        "a": "+1 999 555 1234",
+        "b": {"c": [9995551234]},
+        "text": "no\x1b[2J" + "e" * 200,
+        "d e": True,
+        "g": [],
+        "h": {},
+    }
+    printed = check("make", signed("make", event), WEBHOOK_SOURCES=by_hand)
+    assert printed.out.splitlines()[3:12] == [
+        "event 1         ignored: not an opt-out",
+        "                  a is '+******1234'",
+        "                  b.c[0] is ******1234",
+        "                  text is 'no\\x1b[2J" + "e" * 90 + "…",
+        '                  "d e" is true',
+        "                  f is missing",
+        "                  g is a list of 0",
+        "                  h is an object",
+        "on record       nothing",
+    ]
+    assert printed.exit_code == 0
+
+
+def test_a_message_without_a_usable_number_opts_nobody_out(check: Check) -> None:
+    event = {"action": "opt_out", "contacts": [{"phone": "1"}, {"name": "B"}]}
+    printed = check("zapier", signed("zapier", event))
+    assert printed.exit_code == 3
+    assert printed.steps["result"] == "accepted, but opts nobody out"
+    event["contacts"] = [{"phone": "1"}, {"phone": NUMBER}]
+    assert check("zapier", signed("zapier", event)).exit_code == 0
+
+
+def test_a_wrong_signature_is_tried_with_the_usual_mistakes(check: Check) -> None:
+    printed = check("shopify", saved("shopify"), HOOK_SECRET=f"{SECRET}\n", WEBHOOK_SOURCES=SHOPIFY)
+    assert printed.exit_code == 1
+    assert printed.steps["signature"].endswith("good if the secret is used without its line end")
+    printed = check("shopify", saved("shopify"), HOOK_SECRET="other", WEBHOOK_SOURCES=SHOPIFY)
+    assert "good if" not in printed.out
+    printed = check("twilio", saved("twilio"), PUBLIC_URL="http://gateway.example.com")
+    assert printed.steps["signature"].endswith("good if the address is signed with https://")
+
+
+@pytest.mark.parametrize(
+    ("secret", "odd"),
+    [
+        (f"{SECRET}\n", "HOOK_SECRET ends with a line end"),
+        (f" {SECRET}", "HOOK_SECRET has blanks around it"),
+        (f'"{SECRET}"', "HOOK_SECRET has quotes around it"),
+    ],
+)
+def test_what_is_odd_about_a_secret_is_said_at_the_start(secret: str, odd: str) -> None:
+    settings = {"WEBHOOK_SOURCES": SHOPIFY, "HOOK_SECRET": secret}
+    listed = gateway_here("webhooks", "list", **settings)
+    assert f"secrets         HOOK_SECRET\n                {odd}\n" in listed.out
+    checked = gateway_here("check", **settings)
+    assert checked.steps["warnings"] == (
+        f"WEBHOOK_SOURCES: [shopify] {odd}; is that part of the secret?"
+    )
+    assert (listed.exit_code, checked.exit_code) == (0, 0)
+    assert SECRET not in listed.out + checked.out
 
 
 def test_how_a_repeat_is_known(check: Check) -> None:

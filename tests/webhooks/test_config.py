@@ -168,6 +168,21 @@ PREFIX = "[helpdesk] "
             "opt_out: is not a valid JMESPath expression: not_null() does not take 0",
         ),
         ('"stop"', '"' + "(" * 5000 + '"', "opt_out: is not a valid JMESPath expression"),
+        (
+            'opt_out = "stop"',
+            """opt_out = 'type == "sms.stop"'""",
+            'opt_out: compares with the field "sms.stop"; to compare with a text, write \'sms.sto',
+        ),
+        (
+            'opt_out = "stop"',
+            """opt_out = 'a && (b != ("x y"))'""",
+            "opt_out: compares with the field \"x y\"; to compare with a text, write 'x y'",
+        ),
+        (
+            'phone_numbers = "phone"',
+            """phone_numbers = 'a[?type=="sms"].phone'""",
+            'phone_numbers: compares with the field "sms"; to compare',
+        ),
         ('phone_numbers = "phone"', "", "phone_numbers: is missing"),
         ('phone_numbers = "phone"', "phone_numbers = ['phone']", "phone_numbers: must be a string"),
         ("signature =", "signatur =", "signatur: unknown key"),
@@ -219,6 +234,26 @@ def test_a_fault_names_source_and_key(change: str, to: str, place: str) -> None:
     assert change in BY_HAND
     faults = faults_of(BY_HAND.replace(change, to))
     assert any(fault.startswith(PREFIX + place) for fault in faults), faults
+
+
+@pytest.mark.parametrize(
+    "opt_out",
+    ["\"a b\" == 'x'", 'a == "b c".d', 'a == "b c"[0]', "a == 'b' && \"c d\"", 'a == `"b"`'],
+)
+def test_a_field_in_double_quotes_is_fine_elsewhere(opt_out: str) -> None:
+    text = BY_HAND.replace('"stop"', f"'''{opt_out}'''")
+    assert read_sources(text)["helpdesk"].opt_out.text == opt_out
+
+
+@pytest.mark.parametrize("secret", ["s3cret\n", "s3cret ", "s3cret\t", "a\ns3cret"])
+def test_a_token_that_no_header_can_carry_is_a_fault(secret: str) -> None:
+    text = "[zap]\nrecipe = 'zapier'\nsecret_env = 'HOOK'"
+    with pytest.raises(ConfigurationError) as raised:
+        read_webhook_sources(text, secrets={"HOOK": secret}, stores=["PIZZA"], public_url=None)
+    assert raised.value.faults == (
+        "[zap] secret_env: HOOK has a line end in it, or a blank at its end, "
+        "which no header can carry",
+    )
 
 
 @pytest.mark.parametrize("tolerance", ["0", "-1", "nan", "inf", "true", "'300'", "1" + "0" * 400])

@@ -441,6 +441,13 @@ def test_a_token_may_be_any_text_in_utf_8() -> None:
     assert verify(signature, request, ["gehéim☃".encode()], NOW) is None
 
 
+def test_a_token_may_end_with_a_byte_that_looks_like_a_blank() -> None:
+    token = "geheim à".encode()  # its last byte is a no-break space in latin-1
+    signature = Signature(Scheme.TOKEN, "Authorization", prefix="Bearer ")
+    headers = {"authorization": "Bearer " + token.decode("latin-1")}
+    assert verify(signature, SignedRequest("POST", "", headers, b""), [token], NOW) is None
+
+
 def test_a_prefix_is_required_and_other_versions_are_skipped() -> None:
     secret = b"secret"
     signature = Signature(Scheme.HMAC, "X-Sig", prefix="v1=", separator=",")
