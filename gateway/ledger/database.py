@@ -1,16 +1,22 @@
 """How the two databases are opened: SQLite for one machine, Postgres for any number."""
 
+import logging
 import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from gateway.errors import LedgerUnavailable
+
+_log = logging.getLogger(__name__)
 
 # Transactions are short and none is open while CRM Text is asked, so a few connections serve many
 # threads; a small Postgres plan allows 20 in all.
@@ -106,12 +112,61 @@ def _postgres_arguments(url: URL) -> dict[str, object]:
     return {name: value for name, value in arguments.items() if name not in url.query}
 
 
-def _open_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+def check_files(connection: Connection) -> None:
+    """Raises LedgerUnavailable if SQLite's files are no longer those that were opened.
+
+    A file that was deleted or replaced goes on existing for whoever has it open: what is written
+    there is gone with the process.
+    """
+    opened: _Files | None = connection.info.get(_FILES)
+    if opened is None:
+        return
+    path = str(connection.engine.url.database)
+    changed = opened.what_changed(path)
+    if changed:
+        connection.engine.dispose()
+        _log.error("database file changed", extra={"file": path, "what": changed})
+        what = f"The database file {changed} while the gateway had it open; nothing was accepted."
+        raise LedgerUnavailable(what)
+
+
+_FILES = "files"
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The database file and its write-ahead log as they were when a connection opened them."""
+
+    database: os.stat_result
+    log: os.stat_result
+
+    @classmethod
+    def at(cls, path: str) -> "_Files":
+        return cls(os.stat(path), os.stat(f"{path}-wal"))
+
+    def what_changed(self, path: str) -> str | None:
+        """What happened to the database file, to follow its name; None if it is still the same."""
+        try:
+            now = _Files.at(path)
+        except FileNotFoundError as error:
+            gone = "its write-ahead log" if str(error.filename).endswith("-wal") else "it"
+            return "was deleted" if gone == "it" else f"lost {gone}"
+        if not os.path.samestat(self.database, now.database):
+            return "was replaced by another one"
+        if not os.path.samestat(self.log, now.log):
+            return "has another write-ahead log"
+        return "became shorter" if now.database.st_size < self.database.st_size else None
+
+
+def _open_sqlite(connection: sqlite3.Connection, entry: ConnectionPoolEntry) -> None:
     connection.isolation_level = None  # transactions are begun below, not by the driver
     # The one thing that SQLite itself does not wait for: two that open a new file at once.
     _wait_while_busy(connection, "PRAGMA journal_mode=WAL")
     for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+    connection.execute("SELECT count(*) FROM sqlite_schema")  # opens the write-ahead log
+    path = connection.execute("PRAGMA database_list").fetchone()[2]
+    entry.info[_FILES] = _Files.at(path)
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -38,13 +38,16 @@ from sqlalchemy.exc import DBAPIError
 from gateway.consent import OptOut, OptOutRequest, Outcome, Status
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import receipts, rows
-from gateway.ledger.database import BUSY_SECONDS
+from gateway.ledger.database import BUSY_SECONDS, check_files
 from gateway.ledger.pace import Pace
 from gateway.ledger.receipts import Receipt
 from gateway.ledger.rows import LedgerRow, Values, read_opt_out, words_columns
 from gateway.ledger.schedule import delay_seconds, enough_attempts
 from gateway.ledger.search import LedgerReader, translated
-from gateway.ledger.tables import WORKER, UtcTime, attempts, clock, opt_outs
+from gateway.ledger.tables import PROBE, WORKER, UtcTime, attempts, clock, opt_outs
+
+# For so long a write proves that the next one is possible.
+_PROVED_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -105,6 +108,7 @@ class Ledger(LedgerReader):
         self._delivery_time = timedelta(days=delivery_days)
         self._enough_attempts = enough_attempts(delivery_days)
         self._writer = threading.Lock()
+        self._written_at = float("-inf")
         self._insert = _insert_once(
             postgresql.insert(opt_outs) if self._on_postgres else sqlite.insert(opt_outs)
         )
@@ -327,6 +331,15 @@ class Ledger(LedgerReader):
             statement = update(opt_outs).where(*conditions).values(self._due(now))
             return connection.execute(statement).rowcount
 
+    def check_writable(self) -> None:
+        """Raises LedgerUnavailable if nothing could be accepted now.
+
+        What was written a moment ago proves it; otherwise something is written for this.
+        """
+        if time.monotonic() - self._written_at > _PROVED_SECONDS:
+            with self._writing() as (connection, now):
+                connection.execute(update(clock).where(clock.c.name == PROBE).values(at=now))
+
     def worker_is_alive(self) -> None:
         """Notes that a worker was seen just now."""
         with self._writing() as (connection, now):
@@ -337,13 +350,16 @@ class Ledger(LedgerReader):
         is_committing = False
         with translated(), self._place_to_write():
             try:
-                with self.engine.begin() as connection:
-                    yield connection, self._now(connection)
-                    is_committing = True
+                with self.engine.connect() as connection:
+                    with connection.begin():
+                        yield connection, self._now(connection)
+                        is_committing = True
+                    check_files(connection)
             except DBAPIError as error:
                 if is_committing and error.connection_invalidated:
                     raise CommitLost from error
                 raise
+        self._written_at = time.monotonic()
 
     @contextmanager
     def _place_to_write(self) -> Iterator[None]:
@@ -352,7 +368,9 @@ class Ledger(LedgerReader):
             yield
             return
         if not self._writer.acquire(timeout=BUSY_SECONDS):
-            raise LedgerUnavailable("The ledger is locked; nothing was accepted.")
+            raise LedgerUnavailable(
+                "The database cannot be used: it is locked; nothing was accepted."
+            )
         try:
             yield
         finally:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from gateway.consent import Attempt, OptOut, Status
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.database import create_ledger_engine, reading
+from gateway.ledger.database import cause_of, create_ledger_engine, reading
 from gateway.ledger.rows import read_attempt, read_opt_out
 from gateway.ledger.tables import WORKER, UtcTime, attempts, clock, opt_outs
 
@@ -130,7 +130,7 @@ def translated() -> Iterator[None]:
     except (IntegrityError, DataError):
         raise  # a bug of ours: the database works
     except SQLAlchemyError as error:
-        what = f"The ledger cannot be used ({type(error).__name__}); nothing was accepted."
+        what = f"The database cannot be used: {cause_of(error)}; nothing was accepted."
         raise LedgerUnavailable(what) from error
 
 

@@ -112,8 +112,9 @@ receipts = Table(
     Column("expires_at", UtcTime),
 )
 
-# Moments that all processes share: the next turn within the pace, and when a worker was last seen.
-PACE, WORKER = "pace", "worker"
+# Moments that all processes share: the next turn within the pace, when a worker was last seen, and
+# when it was last tried whether anything can be written.
+PACE, WORKER, PROBE = "pace", "worker", "probe"
 clock = Table(
     "clock",
     metadata,

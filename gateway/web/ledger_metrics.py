@@ -30,8 +30,9 @@ class LedgerCollector(Collector):
         self._ledger = ledger
 
     def collect(self) -> Iterator[Metric]:
-        reachable = GaugeMetricFamily("ledger_up", "Whether the ledger answered this scrape.")
+        reachable = GaugeMetricFamily("ledger_up", "Whether an opt-out could be recorded now.")
         try:
+            self._ledger.check_writable()
             summary = self._ledger.summary()
         except LedgerUnavailable:
             reachable.add_metric([], 0)

@@ -62,6 +62,7 @@ def blueprint(settings: Settings, ledger: Ledger) -> Blueprint:
         if not is_current(ledger.engine):
             what = "The database tables do not match this version; run 'python -m gateway release'."
             raise LedgerUnavailable(what)
+        ledger.check_writable()
         return jsonify(status="ready")
 
     @operations.get("/metrics")

@@ -69,7 +69,8 @@ def test_what_is_not_there_is_none(ledger: Ledger) -> None:
 
 def test_all_that_failed_and_match_are_pending_again(ledger: Ledger) -> None:
     old, burger, rejected, fine = (
-        accepted(ledger, store=store).id for store in ("PIZZA", "BURGER", "PIZZA", "PIZZA")
+        accepted(ledger, f"999555000{number}", store=store).id
+        for number, store in enumerate(["PIZZA", "BURGER", "PIZZA", "PIZZA"])
     )
     by_id = {claim.opt_out.id: claim for claim in ledger.claim_due(9, patience_seconds=0).claims}
     give_up(ledger, by_id[old], Outcome(TIMEOUT))
@@ -98,7 +99,7 @@ def test_the_summary_counts_and_shows_how_long_somebody_has_waited(ledger: Ledge
     assert (dict(empty.opt_outs), dict(empty.attempts), empty.pending) == ({}, {}, 0)
     assert (empty.oldest_pending_seconds, empty.worker_seen_at) == (0, None)
     accepted(ledger)
-    accepted(ledger, source="webhook:shop")
+    accepted(ledger, "9995550001", source="webhook:shop")
     end_attempt(ledger, claimed(ledger), OPTED_OUT)
     let_pass(ledger, timedelta(minutes=5))
     claimed(ledger)
