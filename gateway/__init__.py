@@ -13,11 +13,12 @@ gateway speaks to has a folder, and so has each entrance:
     crmtext/      speaks to CRM Text: its calls (client) and its XML (answers)
     ledger/       speaks to the database: rows, searches, tables, migrations
     webhooks/     reads other services' webhooks: recipes, signatures, expressions
-    delivery/     takes opt-outs from the ledger to CRM Text: attempts, and the worker
+    delivery/     takes opt-outs to the ledger, and from there to CRM Text: acceptance, attempts,
+                  and the worker
 
     settings      the environment -> Settings, or every fault at once
     assembly      Settings -> the parts, put together
-    web/          entrance: Flask. api/ (one file a resource), docs/ (OpenAPI and its page)
+    web/          entrance: Flask. web/api/ (one file a resource), web/docs/ (OpenAPI, its page)
     cli/          entrance: the commands of ``python -m gateway``
     app           Settings -> the web application
     sandbox/      stands in for CRM Text, to try everything; the gateway never imports it
@@ -33,7 +34,8 @@ To add                      go to
     a column                ledger/tables.py, and a file in ledger/migrations/versions/
 
 CONTRIBUTING.md has the steps of each. To read the code, follow one opt-out:
-``web/api/opt_outs`` -> ``delivery/attempts`` -> ``ledger/ledger`` and ``crmtext/client``.
+``web/api/opt_outs`` -> ``delivery/acceptance`` -> ``ledger/ledger``, and from there
+``delivery/attempts`` -> ``crmtext/client``.
 
 Imports go one way, from floor to floor; tests/test_imports.py has one line for each floor.
 """

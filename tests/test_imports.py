@@ -1,11 +1,13 @@
 """Imports run one way, floor by floor. A new folder has to find its place here."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import gateway
 from tests.support.factories import ROOT
 
 # A room is a folder or a module of gateway/, schemas/, or a module at the top level. It may import
@@ -67,6 +69,26 @@ def may_import(room: str, other: str) -> bool:
         return False
     both_are_nouns = room in NOUNS.split() and other in NOUNS.split()
     return both_are_nouns or FLOOR_OF[other] < FLOOR_OF[room]
+
+
+def test_the_map_shows_every_room() -> None:
+    words = set(re.findall(r"\w+", gateway.__doc__ or ""))
+    assert {room_of(name) for name in FILES} - {
+        "__main__",
+        "wsgi",
+        "gunicorn.conf",
+    } - words == set()
+
+
+def test_what_the_map_points_to_is_there() -> None:
+    paths = set(re.findall(r"[a-z_]+/[a-z_/]*(?:\.[a-z]+)?", gateway.__doc__ or ""))
+    places = [ROOT / "gateway", ROOT]
+    assert "web/api/opt_outs" in paths
+    assert [
+        path
+        for path in sorted(paths)
+        if not any((place / each).exists() for place in places for each in (path, f"{path}.py"))
+    ] == []
 
 
 def test_every_room_has_its_floor() -> None:
