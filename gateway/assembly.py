@@ -5,6 +5,7 @@ from gateway.delivery.acceptance import Acceptance
 from gateway.delivery.attempts import Attempts
 from gateway.delivery.worker import Worker
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.migrations import require_current
 from gateway.settings import Settings
 
 # A claim's lease is this much longer than a call may take, and so well under the promised 60 s.
@@ -18,6 +19,13 @@ def open_ledger(settings: Settings) -> Ledger:
         calls_per_second=settings.crmtext_calls_per_second,
         delivery_days=settings.delivery_days,
     )
+
+
+def open_current_ledger(settings: Settings) -> Ledger:
+    """For commands, which do not wait for the tables. Raises LedgerUnavailable."""
+    ledger = open_ledger(settings)
+    require_current(ledger.engine)
+    return ledger
 
 
 def make_acceptance(settings: Settings, ledger: Ledger) -> Acceptance:

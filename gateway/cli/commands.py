@@ -7,7 +7,7 @@ phone number. One file holds each group of commands.
 
 import click
 
-from gateway.cli import check, keys, records, serve, webhooks
+from gateway.cli import check, keys, records, retry, serve, status, webhooks
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.version import VERSION
 
@@ -33,8 +33,10 @@ class _Gateway(click.Group):
         serve.release,
         keys.make_key,
         check.check,
-        records.status,
-        records.retry,
+        status.status,
+        records.show_one,
+        records.list_newest,
+        retry.retry,
         webhooks.webhooks,
     ],
 )

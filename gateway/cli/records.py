@@ -1,126 +1,177 @@
-"""What is on record: ``status`` shows it, ``retry`` delivers again what failed."""
+"""``show`` and ``list``: single opt-outs on record, with their numbers masked."""
 
-from collections.abc import Mapping
-from datetime import timedelta
+import re
+from collections.abc import Iterator, Mapping
+from datetime import datetime
 
 import click
 
-from gateway.assembly import open_ledger
-from gateway.cli.columns import show
-from gateway.cli.parameters import read_keyword
-from gateway.errors import ErrorCode, GatewayError, LedgerUnavailable
-from gateway.ledger.ledger import Ledger
-from gateway.ledger.migrations import is_current
-from gateway.ledger.search import Summary
+from gateway.assembly import open_current_ledger
+from gateway.cli.columns import printable, show, time_words
+from gateway.cli.parameters import read_code, read_keyword, read_time, refuse_unknown_store
+from gateway.consent import Attempt, OptOut, Status
+from gateway.errors import ErrorCode, GatewayError
+from gateway.ledger.search import Criteria
+from gateway.phone_number import mask_phone_numbers, read_phone_number
 from gateway.settings import Settings
 
-# A worker reports every 5 seconds; after a minute there is none, or it cannot reach the database.
-_SILENT_AFTER_SECONDS = 60
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# More opt-outs of one number than anybody reads.
+_MOST_OF_A_NUMBER = 20
 
 
-@click.command()
+def _read_number(text: str) -> str:
+    number = read_phone_number(text)
+    if number.digits is None:
+        raise click.BadParameter(f"the phone number {number.fault}")
+    return number.digits
+
+
+@click.command(name="show")
+@click.argument("what", metavar="ID|NUMBER")
 @click.pass_obj
-def status(environ: Mapping[str, str]) -> None:
-    """Show what is on record and what is waiting.
+def show_one(environ: Mapping[str, str], what: str) -> None:
+    """Show an opt-out, or all of a phone number, with every attempt.
+
+    Phone numbers are masked, except the one that you give.
 
     \b
     Example:
-      python -m gateway status
+      python -m gateway show 9995550123
+      python -m gateway show 3f0b7a52-0d5c-4a55-9d34-7a1d0f6b4c1e
     """
-    summary = _open_current_ledger(Settings.from_env(environ)).summary()
-    counted = sorted(summary.opt_outs.items())
-    show("opt-outs", [f"{n:>9} {state:9} {source}" for (state, source), n in counted] or ["none"])
-    errors = sorted(summary.errors.items())
-    lines = [f"{n:>9} {state:9} {code} {store}" for (state, code, store), n in errors]
-    show("errors", lines or ["none"])
-    oldest = f", the oldest for {_duration(summary.oldest_pending_seconds)}"
-    show("pending", [f"{summary.pending}{oldest if summary.pending else ''}"])
-    show("worker", [_worker_words(summary)])
+    is_id = _ID.fullmatch(what.lower())
+    number = None if is_id else _read_number(what)
+    ledger = open_current_ledger(Settings.from_env(environ))
+    if number is None:
+        opt_out = ledger.find(what.lower())
+        found = [opt_out] if opt_out else []
+    else:
+        found = ledger.search(Criteria(phone_number=number), _MOST_OF_A_NUMBER)
+    if not found:
+        what_is_missing = "with this id" if is_id else "of this number"
+        raise GatewayError(ErrorCode.NOT_FOUND, f"No opt-out {what_is_missing} is on record.")
+    for position, opt_out in enumerate(found):
+        if position:
+            click.echo()
+        for topic, text in _facts(opt_out, number):
+            show(topic, [text])
+        show("attempts", map(_attempt_words, ledger.attempts_of(opt_out.id)))
+    if len(found) == _MOST_OF_A_NUMBER:
+        click.echo(f"\nThese are the newest {_MOST_OF_A_NUMBER}.")
 
 
-def _read_code(text: str) -> ErrorCode:
-    if text in list(ErrorCode):
-        return ErrorCode(text)
-    raise click.BadParameter("not an error code; 'status' shows those on record")
-
-
-@click.command()
-@click.option("--all", "all_failed", is_flag=True, help="All that failed.")
-@click.option("--code", metavar="CODE", type=_read_code, help="Those with this error code.")
-@click.option("--store", metavar="KEYWORD", type=read_keyword, help="Those of this store.")
+@click.command(name="list")
 @click.option(
-    "--older-too",
-    is_flag=True,
-    help="Also those older than DELIVERY_DAYS; their customers may have opted in again since.",
+    "--status", type=click.Choice([status.value for status in Status]), help="Those in this state."
 )
-@click.option("--dry-run", is_flag=True, help="Only say how many there are.")
+@click.option("--store", metavar="KEYWORD", type=read_keyword, help="Those of this store.")
+@click.option("--code", metavar="CODE", type=read_code, help="Those with this error code.")
+@click.option("--source", metavar="SOURCE", help="Those from this source, like webhook:shop.")
+@click.option("--reference", metavar="TEXT", help="Those with this reference.")
+@click.option("--number", metavar="NUMBER", type=_read_number, help="Those of this phone number.")
+@click.option("--since", metavar="TIME", type=read_time, help="Those that came in since then.")
+@click.option("--until", metavar="TIME", type=read_time, help="Those that came in before then.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=20,
+    show_default=True,
+    help="No more than so many.",
+)
 @click.pass_obj
-def retry(
+def list_newest(
     environ: Mapping[str, str],
     *,
-    all_failed: bool,
-    code: ErrorCode | None,
+    status: str | None,
     store: str | None,
-    older_too: bool,
-    dry_run: bool,
+    code: ErrorCode | None,
+    source: str | None,
+    reference: str | None,
+    number: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
 ) -> None:
-    """Deliver failed opt-outs again.
-
-    Say which: all, those with an error code, those of a store.
+    """List the newest opt-outs: all, or those that match every option.
 
     \b
     Example:
-      python -m gateway retry --code crmtext_auth_failed --dry-run
+      python -m gateway list --status failed --store PIZZA
     """
-    if not (all_failed or code or store):
-        raise click.UsageError("say which: --all, --code CODE or --store KEYWORD")
-    if all_failed and code:
-        raise click.UsageError("--all and --code exclude each other")
     settings = Settings.from_env(environ)
-    if store and settings.store(store) is None:
-        known = ", ".join(store.keyword for store in settings.stores)
-        raise GatewayError(ErrorCode.INVALID_REQUEST, f"--store: must be one of {known}")
-    ledger = _open_current_ledger(settings)
-    young = None if older_too else timedelta(days=settings.delivery_days)
-
-    def retry_failed(younger_than: timedelta | None, *, dry_run: bool) -> int:
-        return ledger.retry_failed(
-            error_code=code, store=store, younger_than=younger_than, dry_run=dry_run
-        )
-
-    in_all = retry_failed(None, dry_run=True)
-    retried = retry_failed(young, dry_run=dry_run)
-    click.echo(f"{_opt_outs(retried)} {'would' if dry_run else 'will'} be delivered again.")
-    if in_all > retried:
-        click.echo(
-            f"{_opt_outs(in_all - retried)} older than {settings.delivery_days:g} days skipped: "
-            "the customer may have opted in again since. Use --older-too to include them."
-        )
-
-
-def _open_current_ledger(settings: Settings) -> Ledger:
-    ledger = open_ledger(settings)
-    if not is_current(ledger.engine):
-        what = "The database tables don't match this version; run 'python -m gateway release'."
-        raise LedgerUnavailable(what)
-    return ledger
+    refuse_unknown_store(settings, store)
+    criteria = Criteria(
+        phone_number=number,
+        store=store,
+        status=status,
+        reference=reference,
+        source=source,
+        code=code,
+        since=since,
+        until=until,
+    )
+    found = open_current_ledger(settings).search(criteria, limit)
+    for opt_out in found:
+        click.echo(printable(_line(opt_out, number)))
+    if not found:
+        click.echo("No opt-outs match.")
+    elif len(found) == limit:
+        click.echo(f"These are the newest {limit}; --limit shows more.")
 
 
-def _worker_words(summary: Summary) -> str:
-    if summary.worker_seen_at is None:
-        return "never seen; start one with 'python -m gateway worker'"
-    seconds = (summary.now - summary.worker_seen_at).total_seconds()
-    silent = " (silent: is it running?)" if seconds > _SILENT_AFTER_SECONDS else ""
-    return f"last seen {_duration(seconds)} ago{silent}"
+def _line(opt_out: OptOut, known_number: str | None) -> str:
+    came_in = time_words(opt_out.created_at)
+    number = _number_words(opt_out, known_number)
+    error = opt_out.error.code if opt_out.error else ""
+    head = f"{came_in}  {opt_out.id}  {opt_out.status:10}  {number:10}  {opt_out.store:10}"
+    return f"{head}  {opt_out.source}  {error}".rstrip()
 
 
-def _duration(seconds: float) -> str:
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    whole = max(round(seconds), 0)
-    return f"{whole} second{'' if whole == 1 else 's'}"
+def _facts(opt_out: OptOut, known_number: str | None) -> Iterator[tuple[str, str]]:
+    yield "opt-out", opt_out.id
+    already = ", as it was before" if opt_out.already_opted_out else ""
+    yield "status", f"{opt_out.status}{already}"
+    yield "phone number", _number_words(opt_out, known_number)
+    yield "store", opt_out.store
+    yield "source", opt_out.source
+    for topic, text in (
+        ("reference", opt_out.reference and mask_phone_numbers(opt_out.reference)),
+        ("reason", opt_out.reason and mask_phone_numbers(opt_out.reason)),
+        ("means", opt_out.means),
+        ("request id", opt_out.request_id),
+        ("delivery id", opt_out.delivery_id),
+    ):
+        if text is not None:
+            yield topic, text
+    if opt_out.error:
+        yield "error", f"{opt_out.error.code}: {mask_phone_numbers(opt_out.error.detail)}"
+    for topic, moment in (
+        ("requested", opt_out.requested_at),
+        ("received", opt_out.created_at),
+        ("opted out", opt_out.opted_out_at),
+        ("next attempt", opt_out.next_attempt_at),
+    ):
+        if moment is not None:
+            yield topic, time_words(moment)
 
 
-def _opt_outs(count: int) -> str:
-    return "1 failed opt-out" if count == 1 else f"{count} failed opt-outs"
+def _number_words(opt_out: OptOut, known_number: str | None) -> str:
+    if opt_out.phone_number is None:
+        return "unusable"
+    is_known = opt_out.phone_number == known_number
+    return opt_out.phone_number if is_known else mask_phone_numbers(opt_out.phone_number)
+
+
+def _attempt_words(attempt: Attempt) -> str:
+    started = time_words(attempt.started_at)
+    if attempt.ended_at is None:
+        return f"{started}  not ended, or its process died"
+    seconds = (attempt.ended_at - attempt.started_at).total_seconds()
+    words = [f"{started}  {attempt.outcome} after {seconds:.1f} s"]
+    if attempt.http_status is not None:
+        words.append(f"HTTP {attempt.http_status}")
+    if attempt.crmtext:
+        said = " ".join(filter(None, [attempt.crmtext.status, attempt.crmtext.message]))
+        words.append(f"CRM Text said: {mask_phone_numbers(said)}")
+    return ", ".join(words)

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from gateway.cli.columns import show
+from gateway.cli.parameters import read_time
 from gateway.errors import ErrorCode, GatewayError
 from gateway.settings import Settings
-from gateway.timestamps import TimestampFormat, read_timestamp
 from gateway.webhooks.checkup import Result, judge
 from gateway.webhooks.description import describe
 from gateway.webhooks.saved_message import read_saved_message
@@ -45,21 +45,13 @@ def list_sources(environ: Mapping[str, str]) -> None:
         click.echo()
 
 
-def _read_time(text: str) -> datetime:
-    for written_as in (TimestampFormat.RFC3339, TimestampFormat.UNIX):
-        moment = read_timestamp(text, written_as)
-        if moment is not None:
-            return moment
-    raise click.BadParameter("not a time like 2026-11-22T20:00:00Z")
-
-
 @webhooks.command()
 @click.argument("source_name", metavar="SOURCE")
 @click.argument("file")
 @click.option(
     "--at",
     metavar="TIME",
-    type=_read_time,
+    type=read_time,
     help="Judge the message as of this time (RFC 3339 or Unix seconds), since a saved one is old.",
 )
 @click.pass_context

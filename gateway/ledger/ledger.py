@@ -25,7 +25,6 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
-    func,
     insert,
     or_,
     select,
@@ -43,7 +42,7 @@ from gateway.ledger.pace import Pace
 from gateway.ledger.receipts import Receipt
 from gateway.ledger.rows import LedgerRow, Values, read_opt_out, words_columns
 from gateway.ledger.schedule import delay_seconds, enough_attempts
-from gateway.ledger.search import LedgerReader, translated
+from gateway.ledger.search import FailedOptOuts, LedgerReader, translated
 from gateway.ledger.tables import PROBE, WORKER, UtcTime, attempts, clock, opt_outs
 
 # For so long a write proves that the next one is possible.
@@ -308,27 +307,10 @@ class Ledger(LedgerReader):
             row = connection.execute(statement).one_or_none()
             return None if row is None else read_opt_out(row)
 
-    def retry_failed(
-        self,
-        *,
-        error_code: str | None,
-        store: str | None,
-        younger_than: timedelta | None,
-        dry_run: bool = False,
-    ) -> int:
-        """Makes all failed opt-outs that match pending again, and says how many they are.
-
-        A ``dry_run`` only counts them.
-        """
+    def retry_failed(self, which: FailedOptOuts) -> int:
+        """Makes these failed opt-outs pending again, and says how many they were."""
         with self._writing() as (connection, now):
-            conditions = [opt_outs.c.status == Status.FAILED]
-            conditions += [opt_outs.c.error_code == error_code] if error_code else []
-            conditions += [opt_outs.c.store == store] if store else []
-            conditions += [opt_outs.c.created_at > now - younger_than] if younger_than else []
-            if dry_run:
-                count = select(func.count()).select_from(opt_outs).where(*conditions)
-                return connection.execute(count).scalar_one()
-            statement = update(opt_outs).where(*conditions).values(self._due(now))
+            statement = update(opt_outs).where(*which.conditions(now)).values(self._due(now))
             return connection.execute(statement).rowcount
 
     def check_writable(self) -> None:

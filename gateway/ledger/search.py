@@ -1,16 +1,17 @@
 """Reading the ledger back: one opt-out, its attempts, a search, and all of it at a glance."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from gateway.consent import Attempt, OptOut, Status
-from gateway.errors import LedgerUnavailable
+from gateway.errors import ErrorCode, LedgerUnavailable
 from gateway.ledger.database import cause_of, create_ledger_engine, reading
 from gateway.ledger.rows import read_attempt, read_opt_out
 from gateway.ledger.tables import WORKER, UtcTime, attempts, clock, opt_outs
@@ -28,9 +29,28 @@ class Criteria:
     status: str | None = None
     reference: str | None = None
     source: str | None = None
+    code: str | None = None
     since: datetime | None = None
     until: datetime | None = None
     after: tuple[datetime, str] | None = None
+
+
+@dataclass(frozen=True)
+class FailedOptOuts:
+    """Which of the failed opt-outs are meant; None means any."""
+
+    error_code: str | None = None
+    store: str | None = None
+    younger_than: timedelta | None = None
+
+    def conditions(self, now: datetime) -> Iterator[ColumnElement[bool]]:
+        yield opt_outs.c.status == Status.FAILED
+        if self.error_code is not None:
+            yield opt_outs.c.error_code == self.error_code
+        if self.store is not None:
+            yield opt_outs.c.store == self.store
+        if self.younger_than is not None:
+            yield opt_outs.c.created_at > now - self.younger_than
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,15 @@ class Summary:
     @property
     def pending(self) -> int:
         return sum(n for (status, _), n in self.opt_outs.items() if status == Status.PENDING)
+
+    @property
+    def refused_credentials(self) -> Mapping[str, int]:
+        """By store, the undelivered opt-outs whose last attempt met refused credentials."""
+        counted: Counter[str] = Counter()
+        for (status, code, store), n in self.errors.items():
+            if code == ErrorCode.CRMTEXT_AUTH_FAILED and status != Status.REJECTED:
+                counted[store] += n
+        return counted
 
     @property
     def oldest_pending_seconds(self) -> float:
@@ -87,6 +116,14 @@ class LedgerReader:
         )
         with self._reading() as connection:
             return [read_opt_out(row) for row in connection.execute(statement)]
+
+    def count_failed(self, which: FailedOptOuts) -> Mapping[str, int]:
+        """How many failed opt-outs there are, by the code of their error."""
+        code = opt_outs.c.error_code
+        with self._reading() as connection:
+            conditions = which.conditions(self._now(connection))
+            counts = select(code, func.count()).where(*conditions).group_by(code).order_by(code)
+            return {row[0]: row[1] for row in connection.execute(counts)}
 
     def summary(self) -> Summary:
         columns = opt_outs.c
@@ -140,6 +177,8 @@ def _conditions(criteria: Criteria) -> Iterator[ColumnElement[bool]]:
         wanted = getattr(criteria, name)
         if wanted is not None:
             yield columns[name] == wanted
+    if criteria.code is not None:
+        yield columns.error_code == criteria.code
     if criteria.stores is not None:
         yield columns.store.in_(sorted(criteria.stores))
     if criteria.since is not None:

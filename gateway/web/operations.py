@@ -6,9 +6,9 @@ from html import escape
 
 from flask import Blueprint, Response, jsonify, make_response, request
 
-from gateway.errors import ERRORS, ErrorCode, GatewayError, LedgerUnavailable
+from gateway.errors import ERRORS, ErrorCode, GatewayError
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.migrations import is_current
+from gateway.ledger.migrations import require_current
 from gateway.settings import Settings
 from gateway.web.callers import caller_of
 from gateway.web.docs.description import (
@@ -59,9 +59,7 @@ def blueprint(settings: Settings, ledger: Ledger) -> Blueprint:
         )
     )
     def readiness() -> Response:
-        if not is_current(ledger.engine):
-            what = "The database tables do not match this version; run 'python -m gateway release'."
-            raise LedgerUnavailable(what)
+        require_current(ledger.engine)
         ledger.check_writable()
         return jsonify(status="ready")
 

@@ -1,146 +1,157 @@
-"""``status`` and ``retry``."""
+"""``show`` and ``list``: single opt-outs on record, with their numbers masked."""
 
 import re
-import sqlite3
-from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
 from gateway.assembly import open_ledger
 from gateway.consent import OptOut, Outcome
-from gateway.errors import ErrorCode, Failure
+from gateway.errors import CrmTextWords, ErrorCode, Failure
 from gateway.ledger.ledger import Entry
 from gateway.settings import Settings
-from tests.support.commands import Printed, gateway, gateway_here
+from tests.support.commands import Printed, gateway_here
 from tests.support.factories import make_opt_out_request
+from tests.support.failed_opt_outs import fail
 from tests.support.ledgers import give_up
 
+OTHER_NUMBER = "9995550001"
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
-def fail(
-    settings: Settings,
-    *,
-    store: str = "PIZZA",
-    code: ErrorCode = ErrorCode.CRMTEXT_TIMEOUT,
-    days_ago: float = 0,
-) -> OptOut:
-    """An opt-out that came in so long ago and failed."""
+
+@pytest.fixture
+def url(settings: Settings) -> str:
+    return settings.database_url.render_as_string()
+
+
+@pytest.fixture
+def refused(settings: Settings) -> OptOut:
+    """An opt-out that was tried once, whose texts hold a number and an escape sequence."""
     ledger = open_ledger(settings)
-    request = make_opt_out_request(store=store)
+    request = make_opt_out_request(
+        OTHER_NUMBER, reference="call 999-555-0001", reason="\x1b[2Jstop", request_id="request-7"
+    )
     (recorded,) = ledger.accept([Entry([request])], claims=1)
     assert recorded.claim
-    opt_out = give_up(ledger, recorded.claim, Outcome(Failure(code, "Made up.")))
-    with sqlite3.connect(settings.database_url.database or "") as connection:
-        created_at = (opt_out.created_at - timedelta(days=days_ago)).replace(tzinfo=None)
-        change = "UPDATE opt_outs SET created_at = ? WHERE id = ?"
-        connection.execute(change, [created_at.isoformat(" ", "microseconds"), opt_out.id])
-    connection.close()
-    return opt_out
+    words = CrmTextWords("401", "Unauthorized 9995550001")
+    failure = Failure(ErrorCode.CRMTEXT_AUTH_FAILED, "Credentials of PIZZA refused.", words)
+    outcome = Outcome(failure, http_status=401, crmtext=words)
+    return give_up(ledger, recorded.claim, outcome)
+
+
+def without_times(text: str) -> str:
+    return re.sub(r"after \d+\.\d s", "after N s", TIME.sub("TIME", text))
+
+
+def test_an_opt_out_is_shown_with_its_attempts_and_without_its_number(
+    refused: OptOut, url: str
+) -> None:
+    printed = gateway_here("show", refused.id, DATABASE_URL=url)
+
+    assert (printed.exit_code, printed.err) == (0, "")
+    assert without_times(printed.out) == (
+        f"opt-out         {refused.id}\n"
+        "status          failed\n"
+        "phone number    ******0001\n"
+        "store           PIZZA\n"
+        "source          api:billing\n"
+        "reference       call ******0001\n"
+        "reason          \ufffd[2Jstop\n"
+        "request id      request-7\n"
+        "error           crmtext_auth_failed: Credentials of PIZZA refused.\n"
+        "requested       TIME\n"
+        "received        TIME\n"
+        "attempts        TIME  crmtext_auth_failed after N s, HTTP 401, "
+        "CRM Text said: 401 Unauthorized ******0001\n"
+    )
+
+
+def test_a_number_that_was_typed_is_shown_and_no_other(refused: OptOut, url: str) -> None:
+    printed = gateway_here("show", "(999) 555-0001", DATABASE_URL=url)
+
+    assert printed.steps["opt-out"] == refused.id
+    assert printed.steps["phone number"] == OTHER_NUMBER
+    assert printed.steps["reference"] == "call ******0001"
+
+
+def test_all_opt_outs_of_a_number_are_shown_newest_first(settings: Settings, url: str) -> None:
+    ledger = open_ledger(settings)
+    for store in ("PIZZA", "BURGER"):
+        ledger.accept([Entry([make_opt_out_request(OTHER_NUMBER, store=store)])])
+
+    printed = gateway_here("show", OTHER_NUMBER, DATABASE_URL=url)
+
+    assert re.findall(r"^store +(\w+)$", printed.out, re.M) == ["BURGER", "PIZZA"]
+    assert re.findall(r"^status +(\w+)$", printed.out, re.M) == ["pending", "pending"]
+    assert printed.out.count("next attempt") == 2
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"),
+    ("what", "said"),
     [
-        (["--all"], "3 failed opt-outs will be delivered again."),
-        (["--all", "--older-too"], "4 failed opt-outs will be delivered again."),
-        (["--all", "--store", "BURGER"], "1 failed opt-out will be delivered again."),
-        (["--store", "burger"], "1 failed opt-out will be delivered again."),
-        (["--store", "PIZZA", "--older-too"], "3 failed opt-outs will be delivered again."),
-        (["--code", "crmtext_timeout"], "1 failed opt-out will be delivered again."),
-        (
-            ["--code", "crmtext_timeout", "--older-too"],
-            "2 failed opt-outs will be delivered again.",
-        ),
-        (["--code", "internal_error"], "0 failed opt-outs will be delivered again."),
-        (
-            ["--code", "crmtext_auth_failed", "--store", "BURGER"],
-            "1 failed opt-out will be delivered again.",
-        ),
+        ("3f0b7a52-0d5c-4a55-9d34-7a1d0f6b4c1e", "No opt-out with this id is on record.\n"),
+        (OTHER_NUMBER, "No opt-out of this number is on record.\n"),
     ],
 )
-@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
-def test_retry_takes_what_was_asked_for_and_no_more(
-    options: list[str], expected: str, dry_run: list[str], settings: Settings
+def test_what_is_not_on_record_is_1(what: str, said: str, url: str) -> None:
+    assert gateway_here("show", what, DATABASE_URL=url) == Printed(1, "", said)
+
+
+def test_neither_id_nor_number_is_2(url: str) -> None:
+    printed = gateway_here("show", "ticket-123", DATABASE_URL=url)
+
+    assert printed.exit_code == 2
+    assert "the phone number contains letters" in printed.err
+
+
+def test_the_newest_are_listed_on_a_line_each(
+    refused: OptOut, settings: Settings, url: str
 ) -> None:
-    fail(settings, days_ago=9.9)
-    fail(settings, days_ago=10.1)
-    fail(settings, code=ErrorCode.CRMTEXT_AUTH_FAILED)
-    fail(settings, code=ErrorCode.CRMTEXT_AUTH_FAILED, store="BURGER")
     ledger = open_ledger(settings)
-    ledger.accept([Entry([make_opt_out_request()])])
-    url = settings.database_url.render_as_string()
-    printed = gateway_here("retry", *options, *dry_run, DATABASE_URL=url)
+    ledger.accept([Entry([make_opt_out_request(None, source="webhook:shop", store="BURGER")])])
+
+    printed = gateway_here("list", DATABASE_URL=url)
+
     assert (printed.exit_code, printed.err) == (0, "")
-    wanted = expected.replace("will", "would") if dry_run else expected
-    assert printed.out.splitlines()[0] == wanted
-    summary = ledger.summary()
-    assert summary.pending == 1 + (0 if dry_run else int(expected[0]))
-    assert sum(summary.opt_outs.values()) == 5
-
-
-def test_retry_says_what_it_left_alone(settings: Settings) -> None:
-    fail(settings, days_ago=11)
-    url = settings.database_url.render_as_string()
-    printed = gateway_here("retry", "--all", DATABASE_URL=url)
-    assert printed.out == (
-        "0 failed opt-outs will be delivered again.\n"
-        "1 failed opt-out older than 10 days skipped: the customer may have opted in again since. "
-        "Use --older-too to include them.\n"
-    )
-
-
-def test_retry_for_a_store_that_is_not_configured_is_refused(settings: Settings) -> None:
-    url = settings.database_url.render_as_string()
-    printed = gateway_here("retry", "--store", "SUSHI", DATABASE_URL=url)
-    assert printed == Printed(1, "", "--store: must be one of PIZZA, BURGER\n")
-
-
-def test_status_shows_what_is_on_record_and_what_waits(settings: Settings) -> None:
-    url = settings.database_url.render_as_string()
-    empty = gateway_here("status", DATABASE_URL=url)
-    assert empty.out == (
-        "opt-outs        none\nerrors          none\npending         0\n"
-        "worker          never seen; start one with 'python -m gateway worker'\n"
-    )
-    fail(settings)
-    ledger = open_ledger(settings)
-    ledger.accept([Entry([make_opt_out_request(None)])])
-    ledger.accept([Entry([make_opt_out_request(source="webhook:shop")])])
-    ledger.worker_is_alive()
-    with sqlite3.connect(settings.database_url.database or "") as connection:
-        connection.execute(
-            "UPDATE opt_outs SET created_at = datetime('now', '-3 hours') WHERE status = 'pending'"
-        )
-    connection.close()
-    printed = gateway_here("status", DATABASE_URL=url)
-    assert (printed.exit_code, printed.err) == (0, "")
-    *lines, worker = printed.out.splitlines()
-    assert lines == [
-        "opt-outs                1 failed    api:billing",
-        "                        1 pending   webhook:shop",
-        "                        1 rejected  api:billing",
-        "errors                  1 failed    crmtext_timeout PIZZA",
-        "                        1 rejected  invalid_phone_number PIZZA",
-        "pending         1, the oldest for 3 hours",
+    newest, older = (line.split() for line in printed.out.splitlines())
+    assert newest[2:] == ["rejected", "unusable", "BURGER", "webhook:shop", "invalid_phone_number"]
+    assert older[1:] == [
+        *[refused.id, "failed", "******0001", "PIZZA", "api:billing", "crmtext_auth_failed"],
     ]
-    assert re.fullmatch(r"worker +last seen \d seconds? ago", worker)
-    with sqlite3.connect(settings.database_url.database or "") as connection:
-        connection.execute("UPDATE clock SET at = datetime('now', '-10 minutes')")
-    connection.close()
-    printed = gateway_here("status", DATABASE_URL=url)
-    assert printed.steps["worker"] == ("last seen 10 minutes ago (silent: is it running?)")
 
 
-@pytest.mark.parametrize("command", [["status"], ["retry", "--all"]])
-def test_a_ledger_without_tables_is_named_as_such(command: list[str], tmp_path: Path) -> None:
-    printed = gateway_here(*command, DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
-    what = "The database tables don't match this version; run 'python -m gateway release'.\n"
-    assert printed == Printed(1, "", what)
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        ([], 3),
+        (["--status", "failed"], 2),
+        (["--store", "burger"], 1),
+        (["--code", "crmtext_auth_failed"], 1),
+        (["--status", "failed", "--code", "crmtext_timeout"], 1),
+        (["--source", "api:billing"], 3),
+        (["--reference", "call 999-555-0001"], 1),
+        (["--number", "999.555.0001"], 1),
+        (["--since", "2026-01-01T00:00:00Z"], 3),
+        (["--until", "2026-01-01T00:00:00Z"], 0),
+        (["--limit", "2"], 2),
+    ],
+)
+@pytest.mark.usefixtures("refused")
+def test_a_list_can_be_narrowed(
+    options: list[str], count: int, settings: Settings, url: str
+) -> None:
+    fail(settings)
+    open_ledger(settings).accept([Entry([make_opt_out_request(store="BURGER")])])
+
+    printed = gateway_here("list", *options, DATABASE_URL=url)
+
+    assert printed.exit_code == 0
+    assert len(TIME.findall(printed.out)) == count
+    assert ("No opt-outs match." in printed.out) == (count == 0)
+    assert ("--limit shows more" in printed.out) == (options == ["--limit", "2"])
+    assert (OTHER_NUMBER in printed.out) == ("--number" in options)
 
 
-@pytest.mark.parametrize("command", [["status"], ["retry", "--all"], ["release"]])
-def test_a_database_that_is_away_is_one_line(command: list[str]) -> None:
-    failed = gateway(*command, DATABASE_URL="postgres://u:s3cret@127.0.0.1:9/x")
-    assert failed.returncode == 1
-    assert len(failed.stderr.splitlines()) == 1
-    assert "s3cret" not in failed.stdout + failed.stderr
+def test_a_store_that_is_not_configured_is_not_none_found(url: str) -> None:
+    printed = gateway_here("list", "--store", "SUSHI", DATABASE_URL=url)
+
+    assert printed == Printed(1, "", "--store: must be one of PIZZA, BURGER\n")

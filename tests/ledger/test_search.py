@@ -9,7 +9,7 @@ from sqlalchemy import func, insert, select, text, update
 from gateway.consent import Outcome
 from gateway.errors import ErrorCode, Failure
 from gateway.ledger.ledger import Entry, Ledger
-from gateway.ledger.search import Criteria
+from gateway.ledger.search import Criteria, FailedOptOuts
 from gateway.ledger.tables import opt_outs
 from tests.support.factories import NUMBER, make_opt_out_request
 from tests.support.ledgers import (
@@ -82,9 +82,15 @@ def test_all_that_failed_and_match_are_pending_again(ledger: Ledger) -> None:
         *, code: str | None = None, store: str | None = None, hours: int | None = None
     ) -> int:
         age = None if hours is None else timedelta(hours=hours)
-        return ledger.retry_failed(error_code=code, store=store, younger_than=age)
+        which = FailedOptOuts(code, store, age)
+        counted = ledger.count_failed(which)
+        retried = ledger.retry_failed(which)
+        assert sum(counted.values()) == retried
+        return retried
 
     let_pass(ledger, timedelta(hours=2))
+    assert ledger.count_failed(FailedOptOuts()) == {"crmtext_auth_failed": 1, "crmtext_timeout": 1}
+    assert ledger.summary().refused_credentials == {"BURGER": 1}
     assert [retry(code="ledger_unavailable"), retry(hours=1), retry(store="TACOS")] == [0, 0, 0]
     assert retry(code="crmtext_auth_failed", store="PIZZA") == 0
     assert retry(code="crmtext_auth_failed", store="BURGER", hours=3) == 1

@@ -17,7 +17,7 @@ from gateway.consent import OptOut, Status
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.ledger import Claim, Ledger
 from gateway.ledger.migrations.upgrade import upgrade
-from gateway.ledger.search import Criteria
+from gateway.ledger.search import Criteria, FailedOptOuts
 from gateway.ledger.tables import opt_outs
 from tests.support.factories import NUMBER, free_port
 from tests.support.ledgers import (
@@ -37,9 +37,8 @@ CALLS: dict[str, Callable[[Ledger], object]] = {
     "claim_due": lambda ledger: ledger.claim_due(1, patience_seconds=0),
     "settle": lambda ledger: end_attempt(ledger, _any_claim(ledger), OPTED_OUT),
     "retry": lambda ledger: ledger.retry("x"),
-    "retry_failed": lambda ledger: ledger.retry_failed(
-        error_code=None, store=None, younger_than=None
-    ),
+    "retry_failed": lambda ledger: ledger.retry_failed(FailedOptOuts()),
+    "count_failed": lambda ledger: ledger.count_failed(FailedOptOuts()),
     "find": lambda ledger: ledger.find("x"),
     "search": lambda ledger: ledger.search(Criteria(phone_number=NUMBER), 9),
     "attempts_of": lambda ledger: ledger.attempts_of("x"),

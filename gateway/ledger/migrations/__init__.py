@@ -25,6 +25,13 @@ def is_current(engine: Engine) -> bool:
     return version == VERSIONS[-1] or is_newer(version)
 
 
+def require_current(engine: Engine) -> None:
+    """Raises LedgerUnavailable, with what to do, where ``is_current`` is not so."""
+    if not is_current(engine):
+        what = "The database tables do not match this version; run 'python -m gateway release'."
+        raise LedgerUnavailable(what)
+
+
 def version_of(connection: Connection) -> str | None:
     """The version of the tables; None where there are none."""
     if not inspect(connection).has_table("alembic_version"):
