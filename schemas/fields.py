@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validates
@@ -71,6 +72,22 @@ class Text(fields.String):
             raise ValidationError(f"is longer than {self.longest} characters")
         if re.search("[\0\ud800-\udfff]", value):
             raise ValidationError("contains NUL or half of a surrogate pair")
+        return value
+
+
+class Choice(fields.String):
+    """A member of an enum, by its value. The OpenAPI document has one component for each enum.
+
+    Dumps any other text as it is: a newer version of the gateway may have written it.
+    """
+
+    def __init__(self, enum: type[StrEnum], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.enum = enum
+
+    def _deserialize(self, value: object, *_: object, **__: object) -> str:
+        if not isinstance(value, str) or value not in list(self.enum):
+            raise ValidationError(f"must be one of {', '.join(self.enum)}")
         return value
 
 

@@ -2,16 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import Schema, ValidationError, fields
 
 from gateway.consent import Means, Status
 from gateway.errors import ErrorCode
-from schemas.fields import StoreSchema, Text, Time, UsPhoneNumber, WholeNumber
+from schemas.fields import Choice, StoreSchema, Text, Time, UsPhoneNumber, WholeNumber
 from schemas.problem import CrmTextSchema
 
 _CLOCK_SKEW = timedelta(seconds=60)
-_MEANS = [means.value for means in Means]
-_STATUSES = [status.value for status in Status]
 
 
 def _not_in_the_future(moment: datetime) -> None:
@@ -42,12 +40,7 @@ class OptOutRequestSchema(StoreSchema):
         load_default=None,
         metadata={"description": "free text for the record, never sent to CRM Text"},
     )
-    means = Text(
-        longest=20,
-        load_default=None,
-        validate=validate.OneOf(_MEANS, error="must be one of {choices}"),
-        metadata={"description": "how the person asked", "example": "phone_call"},
-    )
+    means = Choice(Means, load_default=None)
     requested_at = Time(
         load_default=None,
         validate=_not_in_the_future,
@@ -62,11 +55,7 @@ class SearchRequestSchema(StoreSchema):
     """Which opt-outs to list, newest first. Without any field: all that the key may see."""
 
     phone_number = UsPhoneNumber(load_default=None, metadata={"example": "9995551234"})
-    status = Text(
-        longest=20,
-        load_default=None,
-        validate=validate.OneOf(_STATUSES, error="must be one of {choices}"),
-    )
+    status = Choice(Status, load_default=None)
     reference = Text(longest=255, load_default=None)
     source = Text(longest=255, load_default=None, metadata={"example": "api:billing"})
     since = Time(load_default=None, metadata={"description": "created at this time or later"})
@@ -104,9 +93,7 @@ class CustomerSchema(Schema):
 class FailureSchema(Schema):
     """Why the customer is not opted out, or not yet."""
 
-    code = fields.String(
-        required=True, metadata={"enum": list(ErrorCode), "example": "crmtext_timeout"}
-    )
+    code = Choice(ErrorCode, required=True)
     detail = fields.String(required=True)
     crmtext = fields.Nested(CrmTextSchema, required=True, allow_none=True)
 
@@ -114,8 +101,8 @@ class FailureSchema(Schema):
 class OptOutSchema(Schema):
     """An opt-out on record."""
 
-    id = fields.String(required=True)
-    status = fields.Enum(Status, by_value=True, required=True)
+    id = fields.String(required=True, metadata={"format": "uuid"})
+    status = Choice(Status, required=True)
     phone_number = fields.String(
         required=True,
         allow_none=True,
@@ -127,12 +114,7 @@ class OptOutSchema(Schema):
     store = fields.String(required=True, metadata={"example": "PIZZA"})
     reference = fields.String(required=True, allow_none=True)
     reason = fields.String(required=True, allow_none=True)
-    means = fields.String(
-        required=True,
-        allow_none=True,
-        validate=validate.OneOf(_MEANS),
-        metadata={"description": "how the person asked"},
-    )
+    means = Choice(Means, required=True, allow_none=True)
     source = fields.String(required=True, metadata={"example": "api:billing"})
     customer = fields.Nested(CustomerSchema, required=True, allow_none=True)
     already_opted_out = fields.Boolean(required=True)

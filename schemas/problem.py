@@ -3,6 +3,7 @@
 from marshmallow import Schema, fields
 
 from gateway.errors import ErrorCode
+from schemas.fields import Choice
 
 
 class FieldErrorSchema(Schema):
@@ -28,7 +29,7 @@ class CrmTextSchema(Schema):
 class OptOutLinkSchema(Schema):
     """Where to read the opt-out."""
 
-    id = fields.String(required=True)
+    id = fields.String(required=True, metadata={"format": "uuid"})
     location = fields.String(required=True)
 
 
@@ -38,9 +39,7 @@ class ProblemSchema(Schema):
     type = fields.String(required=True, metadata={"example": "/problems/customer_not_found"})
     title = fields.String(required=True)
     status = fields.Integer(required=True, metadata={"example": 404})
-    code = fields.String(
-        required=True, metadata={"enum": list(ErrorCode), "example": "customer_not_found"}
-    )
+    code = Choice(ErrorCode, required=True)
     detail = fields.String(required=True)
     retryable = fields.Boolean(
         required=True, metadata={"description": "whether the same request can succeed later"}

@@ -3,13 +3,14 @@
 from marshmallow import Schema, fields
 
 from gateway.consent import Status
+from schemas.fields import Choice
 
 
 class WebhookOptOutSchema(Schema):
     """One opt-out that the message made, or had made when it came first."""
 
-    id = fields.String(required=True)
-    status = fields.Enum(Status, by_value=True, required=True)
+    id = fields.String(required=True, metadata={"format": "uuid"})
+    status = Choice(Status, required=True)
     location = fields.String(required=True)
 
 

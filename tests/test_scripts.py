@@ -137,5 +137,8 @@ def test_test_takes_what_pytest_takes() -> None:
     command = [script, "--quick", "tests/drills", "--collect-only", "-q"]
     quick = subprocess.run(command, capture_output=True, text=True, check=False)
 
-    assert "Quick: without drills, browser, schemathesis and PostgreSQL.\n" in quick.stdout
+    assert (
+        "Quick: without drills, browser, schemathesis, generated clients and PostgreSQL.\n"
+        in quick.stdout
+    )
     assert "no tests collected" in quick.stdout

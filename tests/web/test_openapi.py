@@ -1,5 +1,6 @@
 """The OpenAPI document: complete, true to the URL map and to the answers, and valid."""
 
+import json
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from gateway.phone_number import read_phone_number
 from gateway.version import VERSION
 from gateway.web.docs.description import description_of
 from gateway.web.docs.document import describe
+from gateway.web.docs.enums import MEANINGS
 from gateway.web.requests import read_idempotency_key
 from tests.support.factories import API_KEY, BEARER, NUMBER, make_environment, serve
 from tests.support.fake_crmtext import FakeCrmText, Reply, xml
@@ -104,9 +106,27 @@ def test_every_code_is_met_somewhere_with_its_own_status(document: dict[str, Any
         code for code in ErrorCode if code.startswith("crmtext_") and code not in refusals
     }
     assert met == {(code, ERRORS[code].status) for code in ErrorCode if code not in of_records}
-    assert document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] == [
-        *ErrorCode
+
+
+def test_every_enum_is_one_component_that_explains_each_value(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    for enum, meanings in MEANINGS.items():
+        component = schemas[enum.__name__]
+        assert component["enum"] == list(enum) == list(meanings)
+        assert component["x-enum-descriptions"] == list(meanings.values())
+        assert [value for value in enum if f"- `{value}`: " not in component["description"]] == []
+    others = [
+        (name, field)
+        for name, schema in schemas.items()
+        for field, described in schema.get("properties", {}).items()
+        if "enum" in described
     ]
+    assert others == []
+
+
+def test_no_field_of_a_request_has_null_as_its_default(document: dict[str, Any]) -> None:
+    """Generators take a field with a default for one that is always there."""
+    assert '"default": null' not in json.dumps(document)
 
 
 def test_every_example_is_valid_against_its_schema(document: dict[str, Any]) -> None:
@@ -136,7 +156,7 @@ def examples_of(document: Mapping[str, Any], entry: Mapping[str, Any]) -> list[o
 
 def test_every_example_of_a_field_is_valid_too(document: dict[str, Any]) -> None:
     for schema in document["components"]["schemas"].values():
-        for field in schema["properties"].values():
+        for field in schema.get("properties", {}).values():
             for example in field.get("examples", []):
                 assert validator(document, field).is_valid(example), field
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +23,7 @@ from gateway.web.callers import caller_of, stores_for, visible_to
 from gateway.web.cursors import Cursors
 from gateway.web.docs import examples
 from gateway.web.docs.description import (
+    Content,
     Description,
     Key,
     Success,
@@ -60,11 +60,9 @@ _result_schema = SearchResultSchema()
 _ANY = (ErrorCode.UNAUTHORIZED, ErrorCode.LEDGER_UNAVAILABLE)
 _ONE = (*_ANY, ErrorCode.NOT_FOUND)
 _WITH_FIELDS = (*_ANY, *BODY_PROBLEMS, ErrorCode.VALIDATION_FAILED, ErrorCode.FORBIDDEN)
-_PENDING = Success(
-    "Accepted; delivery continues in the background.",
-    dumped(_opt_out_schema, examples.PENDING),
-    ("Location",),
-)
+_ACCEPTED = "Accepted; delivery continues in the background."
+_PENDING = Success(_ACCEPTED, dumped(_opt_out_schema, examples.PENDING), ("Location",))
+_CREATED_HEADERS = ("Preference-Applied", "Idempotency-Replayed")
 
 
 def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blueprint:
@@ -91,12 +89,10 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
             "Opt a customer out",
             {
                 200: Success(
-                    "CRM Text confirmed it.",
-                    dumped(_opt_out_schema, examples.OPTED_OUT),
-                    ("Idempotency-Replayed",),
+                    "CRM Text confirmed it.", _one_or_all(examples.OPTED_OUT), _CREATED_HEADERS
                 ),
-                202: replace(
-                    _PENDING, headers=("Location", "Preference-Applied", "Idempotency-Replayed")
+                202: Success(
+                    _ACCEPTED, _one_or_all(examples.PENDING), ("Location", *_CREATED_HEADERS)
                 ),
             },
             (
@@ -105,8 +101,9 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
                 ErrorCode.CUSTOMER_NOT_FOUND,
                 ErrorCode.CRMTEXT_REJECTED,
             ),
-            "Asks CRM Text at once. With `Prefer: respond-async` the gateway answers first and "
-            "delivers in the background.",
+            "The gateway records the opt-out, then asks CRM Text at once. If CRM Text neither "
+            "confirms nor refuses it in time, the answer is 202 and the gateway keeps trying. With "
+            '`"store": "*"` the answer has an item for every store of the key.',
             json_content(request_schema, examples.OPT_OUT_REQUEST),
             headers=("Prefer", "Idempotency-Key"),
             key=Key.REQUIRED,
@@ -229,6 +226,12 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
         return _json(_result_schema, {"items": items, "next_cursor": next_cursor})
 
     return api
+
+
+def _one_or_all(example: OptOut) -> Content:
+    """An opt-out; with ``"store": "*"`` a list of them."""
+    schema = {"anyOf": [_opt_out_schema, _opt_outs_schema]}
+    return {"application/json": {"schema": schema, "example": _opt_out_schema.dump(example)}}
 
 
 def _read_object(body: bytes) -> dict[str, object]:

@@ -26,6 +26,13 @@ class Tag(StrEnum):
     OPERATIONS = "Operations"
 
 
+TAGS: Mapping[Tag, str] = {
+    Tag.OPT_OUTS: "Opt customers out, and read what became of it.",
+    Tag.WEBHOOKS: "For other services, each configured by the gateway's operator.",
+    Tag.OPERATIONS: "For the gateway's operator, and this documentation.",
+}
+
+
 class Key(StrEnum):
     """Whether a route needs an API key."""
 

@@ -6,7 +6,7 @@ route (gateway.web.docs.description); a test fails for a route of the API withou
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from apispec import APISpec
@@ -19,10 +19,19 @@ from gateway.errors import ERRORS, CrmTextWords, ErrorCode, Failure, FieldError
 from gateway.logs import request_id
 from gateway.phone_number import LONGEST, US_NUMBER
 from gateway.version import VERSION
-from gateway.web.docs.description import Content, Description, Key, Success, Tag, description_of
+from gateway.web.docs.description import (
+    TAGS,
+    Content,
+    Description,
+    Key,
+    Success,
+    Tag,
+    description_of,
+)
+from gateway.web.docs.enums import MEANINGS, component
 from gateway.web.docs.examples import OPTED_OUT
 from gateway.web.problems import MEDIA_TYPE, explanations, problem
-from schemas.fields import StrictSchema, Text, UsPhoneNumber, WholeNumber
+from schemas.fields import Choice, StrictSchema, Text, UsPhoneNumber, WholeNumber
 from schemas.problem import ProblemSchema
 
 _ABOUT = """Opts customers out of a store's text messages at CRM Text.
@@ -66,16 +75,14 @@ _PARAMETERS = {
     ),
     "opt_out_id": ("path", "`id` of the opt-out", _TEXT | {"format": "uuid"}),
     "source": ("path", "the source's name in the gateway's configuration", _TEXT),
-    "code": ("path", "`code` of a problem", _TEXT | {"enum": list(ErrorCode)}),
+    "code": ("path", "`code` of a problem", {"$ref": "#/components/schemas/ErrorCode"}),
 }
-# A description, and whether every answer that lists the header has it.
+# A description, and whether every answer that lists the header has it. Headers of every answer, and
+# those that HTTP itself prescribes, are not listed: they would stand in each of a page's answers.
 _HEADERS = {
-    "X-Request-ID": ("The request's id; search the gateway's log for it.", True),
-    "Location": ("The address of the opt-out.", True),
-    "Preference-Applied": ("`respond-async`, where it was asked for.", False),
+    "Location": ('The address of the opt-out; with `"store": "*"` there is none.', False),
+    "Preference-Applied": ("What was applied of `Prefer`: `respond-async`, `wait=n`.", False),
     "Idempotency-Replayed": ("`true` if the opt-out is on record from an earlier request.", False),
-    "WWW-Authenticate": ("`Bearer`", True),
-    "Allow": ("The methods that this address accepts.", True),
 }
 _RETRY_AFTER = {
     "description": "Seconds to wait before repeating the request. Every retryable problem has it.",
@@ -87,20 +94,29 @@ def describe(app: Flask) -> dict[str, Any]:
     """The document of all routes that have a description. Needs an application context."""
     plugin = MarshmallowPlugin()
     spec = APISpec(
-        "CRM Text opt-out gateway", VERSION, "3.1.0", plugins=[plugin], info={"description": _ABOUT}
+        "CRM Text opt-out gateway",
+        VERSION,
+        "3.1.0",
+        plugins=[plugin],
+        info={"description": _ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
+        servers=[{"url": "/"}],
     )
     # The plugin has a converter once the spec is made, which its type does not know.
     converter: Any = plugin.converter
     converter.add_attribute_function(_own_fields)
     for tag in Tag:
-        spec.tag({"name": tag})
-    _add_components(spec)
-    for rule in sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule):
-        description = description_of(app.view_functions[rule.endpoint])
-        if description:
-            methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
-            operations = {method.lower(): _operation(rule, description) for method in methods}
-            spec.path(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations=operations)
+        spec.tag({"name": tag, "description": TAGS[tag]})
+    rules = sorted(app.url_map.iter_rules(), key=lambda rule: rule.rule)
+    described = [
+        (rule, description)
+        for rule in rules
+        if (description := description_of(app.view_functions[rule.endpoint]))
+    ]
+    _add_components(spec, {code for _, description in described for code in _codes(description)})
+    for rule, description in described:
+        methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        operations = {method.lower(): _operation(rule, description) for method in methods}
+        spec.path(re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), operations=operations)
     for (schema_class, *_), name in converter.refs.items():
         schema = spec.components.schemas[name]
         schema["description"] = schema_class.__doc__
@@ -115,28 +131,33 @@ def _own_fields(_: object, field: fields.Field[Any], ret: dict[str, Any]) -> dic
     found: dict[str, Any] = {}
     if "example" in ret:
         found["examples"] = [ret.pop("example")]  # as 3.1 has it
+    if ret.get("default", ...) is None:  # generators would make every optional field a required one
+        del ret["default"]
+    if isinstance(field, Choice):
+        ret.clear()
+        found = {"$ref": f"#/components/schemas/{field.enum.__name__}"}
+        return {"anyOf": [found, {"type": "null"}]} if field.allow_none else found
     if isinstance(field, UsPhoneNumber):
         found["type"] = ["string", "integer", *(["null"] if field.allow_none else [])]
         found["pattern"] = rf"^\s*(?:[Tt][Ee][Ll]:)?{US_NUMBER.pattern}\s*$"
         found |= {"maxLength": LONGEST, "minimum": 10**9, "maximum": 2 * 10**10 - 1}
     elif isinstance(field, Text):
         found["maxLength"] = field.longest
-        if "enum" not in ret:
-            found["pattern"] = r"^[^\u0000]*$"
-    elif isinstance(field, fields.Enum):
-        found["type"] = "string"
+        found["pattern"] = r"^[^\u0000]*$"
     elif isinstance(field, WholeNumber):
         found |= {"minimum": field.least, "maximum": field.most}
     return found
 
 
-def _add_components(spec: APISpec) -> None:
+def _add_components(spec: APISpec, codes: Collection[ErrorCode]) -> None:
     scheme = {
         "type": "http",
         "scheme": "bearer",
         "description": "An API key issued by the gateway's operator.",
     }
     spec.components.security_scheme("key", scheme)
+    for enum in MEANINGS:
+        spec.components.schema(enum.__name__, component(enum))
     for name, (place, words, schema) in _PARAMETERS.items():
         spec.components.parameter(
             name, place, {"description": words, "required": place == "path", "schema": schema}
@@ -144,8 +165,9 @@ def _add_components(spec: APISpec) -> None:
     for name, (words, required) in _HEADERS.items():
         header = {"description": words, "required": required, "schema": _TEXT}
         spec.components.header(name, header)
-    for code, kind in ERRORS.items():
-        spec.components.example(code, {"summary": kind.title, "value": _problem_example(code)})
+    for code in sorted(codes):
+        example = {"summary": ERRORS[code].title, "value": _problem_example(code)}
+        spec.components.example(code, example)
 
 
 def _problem_example(code: ErrorCode) -> object:
@@ -184,7 +206,7 @@ def _operation(rule: Rule, description: Description) -> dict[str, Any]:
 def _success(success: Success) -> dict[str, Any]:
     return {
         "description": success.description,
-        "headers": {name: name for name in ("X-Request-ID", *success.headers)},
+        "headers": {name: name for name in success.headers},
         "content": _content(success.content),
     }
 
@@ -194,8 +216,12 @@ def _content(content: Content) -> dict[str, Any]:
     return {media_type: dict(entry) for media_type, entry in content.items()}
 
 
+def _codes(description: Description) -> list[ErrorCode]:
+    return [code for code in ErrorCode if code in (*description.problems, *_ANYWHERE)]
+
+
 def _problems(description: Description) -> dict[str, Any]:
-    codes = [code for code in ErrorCode if code in (*description.problems, *_ANYWHERE)]
+    codes = _codes(description)
     statuses = sorted({ERRORS[code].status for code in codes})
     return {
         str(status): _problem([code for code in codes if ERRORS[code].status == status])
@@ -213,16 +239,10 @@ def _problem(codes: Sequence[ErrorCode]) -> dict[str, Any]:
 
 
 def _problem_headers(codes: Sequence[ErrorCode]) -> Mapping[str, object]:
-    headers: dict[str, object] = {"X-Request-ID": "X-Request-ID"}
+    headers: dict[str, object] = {}
     retryable = [ERRORS[code].retryable for code in codes]
     if any(retryable):
         headers["Retry-After"] = _RETRY_AFTER | {"required": all(retryable)}
-    for code, name in (
-        (ErrorCode.UNAUTHORIZED, "WWW-Authenticate"),
-        (ErrorCode.METHOD_NOT_ALLOWED, "Allow"),
-        (ErrorCode.CUSTOMER_NOT_FOUND, "Idempotency-Replayed"),
-        (ErrorCode.CRMTEXT_REJECTED, "Idempotency-Replayed"),
-    ):
-        if code in codes:
-            headers[name] = name
+    if any(Failure(code, "").is_refusal for code in codes):
+        headers["Idempotency-Replayed"] = "Idempotency-Replayed"
     return headers
