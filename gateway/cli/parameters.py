@@ -6,6 +6,7 @@ import click
 
 from gateway.accounts import STORE_KEYWORD
 from gateway.errors import ErrorCode, GatewayError
+from gateway.phone_number import read_phone_number
 from gateway.settings import Settings
 from gateway.timestamps import TimestampFormat, read_timestamp
 
@@ -36,3 +37,11 @@ def read_time(text: str) -> datetime:
         if moment is not None:
             return moment
     raise click.BadParameter("not a time like 2026-11-22T20:00:00Z")
+
+
+def read_number(text: str) -> str:
+    """The ten digits of a US number in any usual spelling."""
+    number = read_phone_number(text)
+    if number.digits is None:
+        raise click.BadParameter(f"the phone number {number.fault}")
+    return number.digits

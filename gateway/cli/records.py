@@ -8,23 +8,22 @@ import click
 
 from gateway.assembly import open_current_ledger
 from gateway.cli.columns import printable, show, time_words
-from gateway.cli.parameters import read_code, read_keyword, read_time, refuse_unknown_store
+from gateway.cli.parameters import (
+    read_code,
+    read_keyword,
+    read_number,
+    read_time,
+    refuse_unknown_store,
+)
 from gateway.consent import Attempt, OptOut, Status
 from gateway.errors import ErrorCode, GatewayError
 from gateway.ledger.search import Criteria
-from gateway.phone_number import mask_phone_numbers, read_phone_number
+from gateway.phone_number import mask_phone_numbers
 from gateway.settings import Settings
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # More opt-outs of one number than anybody reads.
 _MOST_OF_A_NUMBER = 20
-
-
-def _read_number(text: str) -> str:
-    number = read_phone_number(text)
-    if number.digits is None:
-        raise click.BadParameter(f"the phone number {number.fault}")
-    return number.digits
 
 
 @click.command(name="show")
@@ -41,7 +40,7 @@ def show_one(environ: Mapping[str, str], what: str) -> None:
       python -m gateway show 3f0b7a52-0d5c-4a55-9d34-7a1d0f6b4c1e
     """
     is_id = _ID.fullmatch(what.lower())
-    number = None if is_id else _read_number(what)
+    number = None if is_id else read_number(what)
     ledger = open_current_ledger(Settings.from_env(environ))
     if number is None:
         opt_out = ledger.find(what.lower())
@@ -69,7 +68,7 @@ def show_one(environ: Mapping[str, str], what: str) -> None:
 @click.option("--code", metavar="CODE", type=read_code, help="Those with this error code.")
 @click.option("--source", metavar="SOURCE", help="Those from this source, like webhook:shop.")
 @click.option("--reference", metavar="TEXT", help="Those with this reference.")
-@click.option("--number", metavar="NUMBER", type=_read_number, help="Those of this phone number.")
+@click.option("--number", metavar="NUMBER", type=read_number, help="Those of this phone number.")
 @click.option("--since", metavar="TIME", type=read_time, help="Those that came in since then.")
 @click.option("--until", metavar="TIME", type=read_time, help="Those that came in before then.")
 @click.option(

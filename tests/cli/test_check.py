@@ -1,6 +1,11 @@
 """``check``: whether the settings are complete, and what they say."""
 
-from tests.support.commands import HOOKS, gateway
+from pathlib import Path
+
+from gateway.settings import Settings
+from tests.support.commands import HOOKS, Printed, gateway, gateway_here
+from tests.support.factories import NUMBER
+from tests.support.fake_crmtext import FakeCrmText, Reply, xml
 from tests.support.signing import SECRET
 
 
@@ -41,3 +46,77 @@ def test_check_points_out_two_auth_strings_that_became_one() -> None:
         "contained another entry; are quotes missing"
     ) in checked.stdout
     assert "b:PIZZA" not in checked.stdout
+
+
+TWO_STORES = "pizzeria:sandbox:PIZZA burgerbar:sandbox:BURGER"
+
+
+def live(crmtext: FakeCrmText, settings: Settings, *options: str, **changes: str) -> Printed:
+    url = settings.database_url.render_as_string()
+    defaults = {"CRMTEXT_AUTH_STRINGS": TWO_STORES, "DATABASE_URL": url}
+    return gateway_here(
+        "check", "--live", *options, CRMTEXT_URL=crmtext.url, **(defaults | changes)
+    )
+
+
+def test_check_asks_the_database_and_crm_text_for_each_store(
+    crmtext: FakeCrmText, settings: Settings
+) -> None:
+    checked = live(crmtext, settings)
+
+    assert (checked.exit_code, checked.err) == (0, "")
+    assert checked.out.partition("\n\n")[2] == (
+        "database        can be written\n"
+        "CRM Text        PIZZA: answers, and knows the customer\n"
+        "                BURGER: answers, and knows the customer\n"
+        "The settings are complete. The database can be written, and CRM Text answers for every "
+        "store.\n"
+    )
+    asked = {(call.method, call.store, call.phone_number) for call in crmtext.calls}
+    assert asked == {("getcustomerinfo", store, NUMBER) for store in ("PIZZA", "BURGER")}
+
+
+def test_a_store_whose_credentials_are_refused_is_named(
+    crmtext: FakeCrmText, settings: Settings
+) -> None:
+    checked = live(
+        crmtext, settings, CRMTEXT_AUTH_STRINGS="pizzeria:wrong:PIZZA burgerbar:sandbox:BURGER"
+    )
+
+    assert checked.exit_code == 1
+    assert "PIZZA: crmtext_auth_failed: CRM Text refused the credentials" in checked.out
+    assert "BURGER: answers, and knows the customer" in checked.out
+    assert checked.out.endswith("The settings are complete, but not everything can be used.\n")
+
+
+def test_a_customer_that_crm_text_does_not_know_proves_the_credentials(
+    crmtext: FakeCrmText, settings: Settings
+) -> None:
+    crmtext.answer_with(Reply(body=xml("404", "Customer not found", "getcustomerinfo")))
+
+    checked = live(crmtext, settings, "--number", "(999) 555-0001")
+
+    assert checked.exit_code == 0
+    assert "PIZZA: answers (customer_not_found)" in checked.out
+    assert {call.phone_number for call in crmtext.calls} == {"9995550001"}
+
+
+def test_a_database_without_tables_does_not_keep_crm_text_from_being_asked(
+    crmtext: FakeCrmText, settings: Settings, tmp_path: Path
+) -> None:
+    checked = live(crmtext, settings, DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
+
+    assert checked.exit_code == 1
+    assert "database        The database tables do not match this version; run" in checked.out
+    assert "PIZZA: answers" in checked.out
+
+
+def test_crm_text_that_is_away_is_told_for_each_store(settings: Settings) -> None:
+    url = settings.database_url.render_as_string()
+
+    checked = gateway_here("check", "--live", DATABASE_URL=url)
+
+    assert checked.exit_code == 1
+    assert "database        can be written" in checked.out
+    assert "PIZZA: crmtext_unreachable: " in checked.out
+    assert "BURGER: crmtext_unreachable: " in checked.out
