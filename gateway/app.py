@@ -7,6 +7,7 @@ import uuid
 from flask import Flask, Response, g, request
 
 from gateway.assembly import make_acceptance, open_ledger
+from gateway.ledger.webhook_messages import WebhookMessages
 from gateway.logs import request_id
 from gateway.metrics import REQUESTS
 from gateway.settings import Settings
@@ -35,8 +36,9 @@ def create_app(settings: Settings) -> Flask:
     app.url_map.merge_slashes = False
     ledger = open_ledger(settings)
     acceptance = make_acceptance(settings, ledger)
+    messages = WebhookMessages(ledger.engine)
     app.register_blueprint(opt_outs.blueprint(settings, ledger, acceptance))
-    app.register_blueprint(webhooks.blueprint(settings, acceptance))
+    app.register_blueprint(webhooks.blueprint(settings, acceptance, messages))
     app.register_blueprint(operations.blueprint(settings, ledger))
     app.register_blueprint(page.blueprint())
     problems.register(app)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gateway.errors import ErrorCode, Failure
 
 LONGEST = 32
-_LONGEST_RECEIVED = 255
+_LONGEST_STORED = 255
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # Postgres refuses both
 _SEPARATOR = r"[ \u00a0\-.()/]"
 US_NUMBER = re.compile(rf"(?:\+?1{_SEPARATOR}*)?(\(?[0-9](?:{_SEPARATOR}*[0-9]){{9}})")
@@ -40,9 +40,13 @@ def read_phone_number(value: object) -> PhoneNumber:
     Total: everything else has a fault. A number is never corrected, because a guess would opt out
     another person.
     """
-    received = _UNSTORABLE.sub("\ufffd", _as_text(value)[:_LONGEST_RECEIVED])
     digits, fault = _read(value)
-    return PhoneNumber(received, digits, fault)
+    return PhoneNumber(storable(_as_text(value)), digits, fault)
+
+
+def storable(text: str) -> str:
+    """What of a sender's text a column takes: 255 characters that every database can keep."""
+    return _UNSTORABLE.sub("\ufffd", text[:_LONGEST_STORED])
 
 
 def mask_phone_numbers(text: str) -> str:

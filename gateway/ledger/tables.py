@@ -121,3 +121,13 @@ clock = Table(
     Column("name", String(10), primary_key=True),
     Column("at", UtcTime),  # null until it is used for the first time
 )
+
+# Webhook messages that left no opt-out: "ignored", or why they were refused.
+webhook_messages = Table(
+    "webhook_messages",
+    metadata,
+    Column("source", String(100), primary_key=True),
+    Column("reason", String(40), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("last_at", UtcTime, nullable=False),
+)

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from gateway.bodies import BodyFormat, read_form, read_json
 from gateway.errors import ErrorCode, GatewayError
-from gateway.phone_number import PhoneNumber, read_phone_number
+from gateway.phone_number import PhoneNumber, read_phone_number, storable
 from gateway.timestamps import read_event_time
 from gateway.webhooks.expressions import Expression, ExpressionFailed
 from gateway.webhooks.signatures import Refusal, Signature, SignedRequest, verify
@@ -33,12 +33,14 @@ class Answer(StrEnum):
 class Withdrawal:
     """Somebody's wish to get no more texts, as an event reported it.
 
-    A repeat of the message gives the same ``repeat_key``. Where the message has no id the key is
-    made from the body, and ``expires``: after 24 hours the same body is a new wish.
+    ``delivery_id`` is the sender's own id of the message or the event, fit to be stored. A repeat
+    gives the same ``repeat_key``. Where there is no id the key is made from the body, and
+    ``expires``: after 24 hours the same body is a new wish.
     """
 
     phone_number: PhoneNumber
     requested_at: datetime | None
+    delivery_id: str | None
     repeat_key: str
     expires: bool
 
@@ -192,6 +194,7 @@ class WebhookSource:
         return Withdrawal(
             phone_number=number,
             requested_at=requested_at,
+            delivery_id=None if message.kind == "body" else storable(message.id),
             repeat_key=hashlib.sha256(json.dumps(parts).encode()).hexdigest(),
             expires=message.kind == "body",
         )

@@ -5,12 +5,14 @@ import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
 from gateway.assembly import open_ledger
 from gateway.errors import ErrorCode
 from gateway.ledger.ledger import Entry
+from gateway.ledger.webhook_messages import IGNORED, WebhookMessages
 from gateway.settings import Settings
 from tests.support.commands import Printed, gateway, gateway_here
 from tests.support.factories import make_opt_out_request
@@ -64,8 +66,67 @@ def test_status_shows_what_is_on_record_and_what_waits(busy_url: str) -> None:
         "                        1 rejected   invalid_phone_number PIZZA",
         "pending         1, the oldest for 3 hours",
         "refused         CRM Text refuses the credentials of PIZZA; 1 opt-out is undelivered",
+        "webhooks        shop: accepted 1, last 3 hours ago; refused 0; ignored 0",
     ]
     assert re.fullmatch(r"worker +last seen \d seconds? ago", worker)
+
+
+@pytest.fixture
+def with_webhooks(url: str, settings: Settings) -> dict[str, str]:
+    """Two sources, and what came of messages to one of them and to one that is gone."""
+    messages = WebhookMessages(open_ledger(settings).engine)
+    for reason in ("wrong_signature", "wrong_signature", "invalid_json", IGNORED):
+        messages.count("shop", reason)
+    messages.count("gone", IGNORED)
+    messages.flush()
+    sources = "\n".join(
+        f"[{name}]\nrecipe = 'shopify'\nsecret_env = 'HOOK'" for name in ("quiet", "shop")
+    )
+    return {"DATABASE_URL": url, "WEBHOOK_SOURCES": sources, "HOOK": "secret"}
+
+
+def test_status_shows_what_came_of_each_sources_messages(
+    with_webhooks: dict[str, str], settings: Settings
+) -> None:
+    change(settings, "UPDATE webhook_messages SET last_at = datetime('now', '-5 minutes')")
+
+    printed = gateway_here("status", **with_webhooks)
+
+    assert printed.out.splitlines()[3:6] == [
+        "webhooks        quiet: accepted 0; refused 0; ignored 0",
+        "                shop: accepted 0; refused 3, last 5 minutes ago: 1 invalid_json, "
+        "2 wrong_signature; ignored 1, last 5 minutes ago",
+        "                gone: accepted 0; refused 0; ignored 1, last 5 minutes ago",
+    ]
+
+
+def test_a_program_can_read_what_came_of_each_sources_messages(
+    with_webhooks: dict[str, str], settings: Settings
+) -> None:
+    change(settings, "UPDATE webhook_messages SET last_at = '2026-11-24 20:00:00.000000'")
+
+    printed = gateway_here("status", "--json", **with_webhooks)
+
+    nothing = {"count": 0, "last_at": None}
+    at = "2026-11-24T20:00:00Z"
+    assert json.loads(printed.out)["webhooks"][1:] == [
+        {
+            "source": "shop",
+            "accepted": nothing,
+            "refused": {
+                "count": 3,
+                "last_at": at,
+                "reasons": {"invalid_json": 1, "wrong_signature": 2},
+            },
+            "ignored": {"count": 1, "last_at": at},
+        },
+        {
+            "source": "gone",
+            "accepted": nothing,
+            "refused": nothing | {"reasons": {}},
+            "ignored": {"count": 1, "last_at": at},
+        },
+    ]
 
 
 def test_a_silent_worker_is_1(busy_url: str, settings: Settings) -> None:
@@ -96,6 +157,14 @@ def test_a_program_can_read_it(busy_url: str, settings: Settings) -> None:
         "pending": 1,
         "oldest_pending_seconds": pytest.approx(3 * 3600, abs=30),
         "refused_credentials": [{"store": "PIZZA", "count": 1}],
+        "webhooks": [
+            {
+                "source": "shop",
+                "accepted": {"count": 1, "last_at": ANY},
+                "refused": {"count": 0, "last_at": None, "reasons": {}},
+                "ignored": {"count": 0, "last_at": None},
+            }
+        ],
         "worker": {"last_seen_at": "2026-11-24T20:00:00Z", "is_silent": True},
     }
 

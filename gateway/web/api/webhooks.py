@@ -1,6 +1,7 @@
 """Webhooks of other services: verified, turned into opt-outs, on record before the answer."""
 
 import json
+import logging
 from datetime import UTC, datetime, timedelta
 
 from flask import Blueprint, Response, make_response, request
@@ -10,6 +11,7 @@ from gateway.delivery.acceptance import Acceptance
 from gateway.errors import ErrorCode, GatewayError
 from gateway.ledger.ledger import Entry, Recorded
 from gateway.ledger.receipts import Receipt
+from gateway.ledger.webhook_messages import IGNORED, WebhookMessages
 from gateway.logs import request_id
 from gateway.metrics import REFUSALS
 from gateway.settings import Settings
@@ -24,6 +26,7 @@ from gateway.web.docs.description import (
 )
 from gateway.web.problems import problem
 from gateway.web.requests import BODY_PROBLEMS, read_body
+from gateway.webhooks.description import advice
 from gateway.webhooks.signatures import SENTENCES, SignedRequest
 from gateway.webhooks.source import LARGEST_BODY, Answer, Reading, WebhookSource, Withdrawal
 from schemas.webhook import WebhookAnswerSchema
@@ -31,9 +34,10 @@ from schemas.webhook import WebhookAnswerSchema
 _A_BODY_REPEATS_WITHIN = timedelta(hours=24)
 
 _schema = WebhookAnswerSchema()
+_log = logging.getLogger(__name__)
 
 
-def blueprint(settings: Settings, acceptance: Acceptance) -> Blueprint:
+def blueprint(settings: Settings, acceptance: Acceptance, messages: WebhookMessages) -> Blueprint:
     """The address of all sources: no API key, the source's own signature instead."""
     webhooks = Blueprint("webhooks", __name__, url_prefix="/v1/webhooks")
 
@@ -77,18 +81,30 @@ def blueprint(settings: Settings, acceptance: Acceptance) -> Blueprint:
         body = read_body(limit=LARGEST_BODY, written_as=sender.body, may_lack_type=True)
         headers = {header.lower(): text for header, text in request.headers.items()}
         now = datetime.now(UTC)
-        _verify(sender, SignedRequest(request.method, _url(settings), headers, body), now)
+        refusal = sender.verify(SignedRequest(request.method, _url(settings), headers, body), now)
+        if refusal:
+            note_refused(source, refusal, advice(sender, refusal, now))
+            raise GatewayError(ErrorCode.UNAUTHORIZED, SENTENCES[refusal])
         reading = sender.read(body, headers, now)
         recorded = acceptance.accept_all([_entry(sender, one) for one in reading.withdrawals])
+        if not recorded:
+            messages.count(source, IGNORED)
+            _log.info("webhook ignored", extra={"source": source, "events": reading.ignored})
         return _answer(sender, reading, recorded)
 
     @webhooks.errorhandler(GatewayError)
     def refuse(error: GatewayError) -> Response:
         name = (request.view_args or {}).get("source", "")
-        # A wrong signature is counted where it is found, with a reason of its own.
+        # A wrong signature is noted where it is found, with a reason of its own.
         if name in settings.webhook_sources and error.code != ErrorCode.UNAUTHORIZED:
-            REFUSALS.labels(name, error.code).inc()
+            note_refused(name, error.code, error.detail)
         return problem(error.failure)
+
+    def note_refused(source: str, reason: str, what_to_do: str) -> None:
+        REFUSALS.labels(source, reason).inc()
+        messages.count(source, reason)
+        extra = {"source": source, "reason": reason, "what_to_do": what_to_do}
+        _log.warning("webhook refused", extra=extra)
 
     return webhooks
 
@@ -99,13 +115,6 @@ def _url(settings: Settings) -> str:
     return f"{settings.public_url or ''}{request.path}{'?' if query else ''}{query}"
 
 
-def _verify(source: WebhookSource, signed: SignedRequest, now: datetime) -> None:
-    refusal = source.verify(signed, now)
-    if refusal:
-        REFUSALS.labels(source.name, refusal).inc()
-        raise GatewayError(ErrorCode.UNAUTHORIZED, SENTENCES[refusal])
-
-
 def _entry(source: WebhookSource, withdrawal: Withdrawal) -> Entry:
     wish = OptOutRequest(
         phone_number=withdrawal.phone_number,
@@ -113,6 +122,7 @@ def _entry(source: WebhookSource, withdrawal: Withdrawal) -> Entry:
         source=f"webhook:{source.name}",
         request_id=request_id.get(),
         requested_at=withdrawal.requested_at,
+        delivery_id=withdrawal.delivery_id,
     )
     valid_for = _A_BODY_REPEATS_WITHIN if withdrawal.expires else None
     receipt = Receipt(withdrawal.repeat_key, withdrawal.repeat_key, valid_for)

@@ -16,10 +16,13 @@ import pytest
 import requests
 from flask.testing import FlaskClient
 
+from gateway.assembly import open_ledger
 from gateway.errors import ErrorCode
+from gateway.ledger.webhook_messages import Activity, read_activity
 from gateway.settings import Settings
 from tests.support.factories import BEARER, make_environment, serve
 from tests.support.fake_crmtext import FakeCrmText, Reply
+from tests.support.ledgers import wait_until
 from tests.support.signing import NUMBER, SECRET, SENDERS, bearer
 from tests.support.webhooks import (
     HOOKS,
@@ -170,6 +173,56 @@ def test_refusals_are_counted_by_source_and_reason(client: FlaskClient) -> None:
         'reason="unsupported_media_type",source="shopify"',
     }
     assert not any("nobody" in labels for labels in after)
+
+
+def test_what_is_refused_or_ignored_leaves_a_line_and_a_count(
+    client: FlaskClient, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "gateway.web.api.webhooks")
+    message = signed("shopify")
+    post(client, "shopify", message, SENDERS["shopify"].headers("other", message))
+    post(client, "shopify", replace(message, body=b"{"))
+    post_helpdesk(client, [{"stop": False}, {"phones": NUMBER}])
+    post(client, "shopify", message)
+    client.post("/v1/webhooks/nobody", json={})
+    lines = [record for record in caplog.records if record.name == "gateway.web.api.webhooks"]
+    assert [(line.levelname, line.getMessage(), line.source) for line in lines] == [  # type: ignore[attr-defined]
+        ("WARNING", "webhook refused", "shopify"),
+        ("WARNING", "webhook refused", "shopify"),
+        ("INFO", "webhook ignored", "helpdesk"),
+    ]
+    wrong, unreadable, ignored = (vars(line) for line in lines)
+    assert (wrong["reason"], unreadable["reason"]) == ("wrong_signature", "invalid_json")
+    assert wrong["what_to_do"].startswith(
+        "the sender uses a different secret than HOOK_SECRET, or "
+    )
+    assert unreadable["what_to_do"].startswith("The body is not valid JSON: ")
+    assert ignored["events"] == 2
+    assert not {NUMBER, SECRET} & set(re.split(r"[^\w=]", str([vars(line) for line in lines])))
+
+    def activity() -> Mapping[str, Activity]:
+        return read_activity(open_ledger(settings).engine)
+
+    wait_until(lambda: "helpdesk" in activity(), 5, "the counts are on record")
+    shop, helpdesk = activity()["shopify"], activity()["helpdesk"]
+    assert {reason: count.number for reason, count in shop.refused.items()} == {
+        "wrong_signature": 1,
+        "invalid_json": 1,
+    }
+    assert (shop.accepted.number, shop.ignored.number) == (1, 0)
+    assert (helpdesk.accepted.number, helpdesk.ignored.number) == (0, 1)
+
+
+def test_the_senders_id_is_kept(client: FlaskClient, settings: Settings) -> None:
+    post(client, "shopify", replace(signed("shopify"), id="é" * 300))
+    post(client, "segment", signed("segment"))
+    post(client, "zapier", signed("zapier"))
+    kept = {one.source: one.delivery_id for one in on_record(settings)}
+    assert kept == {
+        "webhook:shopify": "é" * 255,
+        "webhook:segment": "message-1",
+        "webhook:zapier": None,
+    }
 
 
 def test_unusable_numbers_are_counted(client: FlaskClient) -> None:
