@@ -6,8 +6,14 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from math import inf
+from typing import Any
 
+import psycopg
+from psycopg.abc import RV, PQGen
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
@@ -22,10 +28,14 @@ _log = logging.getLogger(__name__)
 # threads; a small Postgres plan allows 20 in all.
 _POOL_SIZE = 6
 BUSY_SECONDS = 5
+# For what goes through many rows, as a search, a scrape or a retry of all; the server itself ends
+# a statement after 15 s.
+MANY_ROWS_SECONDS = 20
+_WAIT_INTERVAL_SECONDS = 0.1
 _PAUSE_SECONDS = 0.001
 # A process that stops in the middle of a transaction must not hold up all others for good.
 _POSTGRES_OPTIONS = (
-    "-c lock_timeout=5s -c statement_timeout=15s -c idle_in_transaction_session_timeout=10s "
+    "-c lock_timeout=4s -c statement_timeout=15s -c idle_in_transaction_session_timeout=10s "
     # A plan made while the queue was short scans the whole table when it is long.
     "-c plan_cache_mode=force_custom_plan"
 )
@@ -89,16 +99,77 @@ def create_ledger_engine(url: URL) -> Engine:
     if is_sqlite:
         event.listen(engine, "connect", _open_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        event.listen(engine, "do_connect", _connect_postgres)
     # A child that used its parent's sockets would mix up their answers.
     os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
     return engine
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
+def reading(engine: Engine, seconds: float = BUSY_SECONDS) -> Iterator[Connection]:
     """A connection for reading only: on SQLite it does not wait for those that write."""
-    with engine.connect().execution_options(is_reading=True) as connection, connection.begin():
+    with (
+        deadline(seconds),
+        engine.connect().execution_options(is_reading=True) as connection,
+        connection.begin(),
+    ):
         yield connection
+
+
+@contextmanager
+def deadline(seconds: float) -> Iterator[None]:
+    """How long all that the block asks of a database may take, connecting included.
+
+    Outside of such a block each single wait may take BUSY_SECONDS.
+    """
+    token = _ends_at.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _ends_at.reset(token)
+
+
+def _seconds_left() -> float:
+    ends_at = _ends_at.get()
+    return BUSY_SECONDS if ends_at is None else ends_at - time.monotonic()
+
+
+_ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
+
+
+class _PostgresConnection(psycopg.Connection[Any]):
+    """Gives up a server that says nothing, as one that was stopped in its tracks.
+
+    The time limits that the server keeps (_POSTGRES_OPTIONS) are no help then.
+    """
+
+    def wait(
+        self,
+        gen: PQGen[RV],
+        interval: float = _WAIT_INTERVAL_SECONDS,
+        timeout: float | None = None,
+    ) -> RV:
+        left = _seconds_left()
+        if timeout is None and left < inf:
+            timeout = max(left, _WAIT_INTERVAL_SECONDS)
+        try:
+            return super().wait(gen, interval, timeout)
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()  # what comes later is not an answer to the next question
+            raise
+
+
+def _connect_postgres(
+    _: object, __: object, arguments: list[Any], options: dict[str, Any]
+) -> _PostgresConnection:
+    left = _seconds_left()
+    if left <= 0:
+        raise psycopg.OperationalError("timed out before a new connection could be made")
+    if left < inf:
+        options["connect_timeout"] = min(max(int(left), 1), BUSY_SECONDS)
+    return _PostgresConnection.connect(*arguments, **options)
 
 
 def _postgres_arguments(url: URL) -> dict[str, object]:
@@ -188,7 +259,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _wait_while_busy(connection: sqlite3.Connection, statement: str) -> None:
     """Runs it as soon as the database is free. SQLite's own waiting sleeps up to 100 ms a time."""
-    ends_at = time.monotonic() + BUSY_SECONDS
+    ends_at = time.monotonic() + _seconds_left()
     while True:
         try:
             connection.execute(statement)

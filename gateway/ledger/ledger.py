@@ -37,7 +37,12 @@ from sqlalchemy.exc import DBAPIError
 from gateway.consent import OptOut, OptOutRequest, Outcome, Status
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import receipts, rows
-from gateway.ledger.database import BUSY_SECONDS, check_files
+from gateway.ledger.database import (
+    BUSY_SECONDS,
+    MANY_ROWS_SECONDS,
+    check_files,
+    deadline,
+)
 from gateway.ledger.pace import Pace
 from gateway.ledger.receipts import Receipt
 from gateway.ledger.rows import LedgerRow, Values, read_opt_out, words_columns
@@ -309,7 +314,7 @@ class Ledger(LedgerReader):
 
     def retry_failed(self, which: FailedOptOuts) -> int:
         """Makes these failed opt-outs pending again, and says how many they were."""
-        with self._writing() as (connection, now):
+        with self._writing(MANY_ROWS_SECONDS) as (connection, now):
             statement = update(opt_outs).where(*which.conditions(now)).values(self._due(now))
             return connection.execute(statement).rowcount
 
@@ -328,9 +333,11 @@ class Ledger(LedgerReader):
             connection.execute(update(clock).where(clock.c.name == WORKER).values(at=now))
 
     @contextmanager
-    def _writing(self) -> Iterator[tuple[Connection, datetime]]:
+    def _writing(self, seconds: float = BUSY_SECONDS) -> Iterator[tuple[Connection, datetime]]:
+        """A transaction that may wait for the database for so many seconds in all."""
+        ends_at = time.monotonic() + seconds
         is_committing = False
-        with translated(), self._place_to_write():
+        with translated(), deadline(seconds), self._place_to_write(ends_at):
             try:
                 with self.engine.connect() as connection:
                     with connection.begin():
@@ -344,12 +351,12 @@ class Ledger(LedgerReader):
         self._written_at = time.monotonic()
 
     @contextmanager
-    def _place_to_write(self) -> Iterator[None]:
+    def _place_to_write(self, ends_at: float) -> Iterator[None]:
         """On SQLite, one thread of a process at a time: they would wait for each other anyway."""
         if self._on_postgres:
             yield
             return
-        if not self._writer.acquire(timeout=BUSY_SECONDS):
+        if not self._writer.acquire(timeout=max(ends_at - time.monotonic(), 0)):
             raise LedgerUnavailable(
                 "The database cannot be used: it is locked; nothing was accepted."
             )

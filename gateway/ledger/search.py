@@ -12,7 +12,13 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from gateway.consent import Attempt, OptOut, Status
 from gateway.errors import ErrorCode, LedgerUnavailable
-from gateway.ledger.database import cause_of, create_ledger_engine, reading
+from gateway.ledger.database import (
+    BUSY_SECONDS,
+    MANY_ROWS_SECONDS,
+    cause_of,
+    create_ledger_engine,
+    reading,
+)
 from gateway.ledger.rows import read_attempt, read_opt_out
 from gateway.ledger.tables import WORKER, UtcTime, attempts, clock, opt_outs
 
@@ -114,13 +120,13 @@ class LedgerReader:
             .order_by(opt_outs.c.created_at.desc(), opt_outs.c.id.desc())
             .limit(limit)
         )
-        with self._reading() as connection:
+        with self._reading(MANY_ROWS_SECONDS) as connection:
             return [read_opt_out(row) for row in connection.execute(statement)]
 
     def count_failed(self, which: FailedOptOuts) -> Mapping[str, int]:
         """How many failed opt-outs there are, by the code of their error."""
         code = opt_outs.c.error_code
-        with self._reading() as connection:
+        with self._reading(MANY_ROWS_SECONDS) as connection:
             conditions = which.conditions(self._now(connection))
             counts = select(code, func.count()).where(*conditions).group_by(code).order_by(code)
             return {row[0]: row[1] for row in connection.execute(counts)}
@@ -137,7 +143,7 @@ class LedgerReader:
             .group_by(columns.status, columns.error_code, columns.store)
         )
         by_outcome = select(attempts.c.outcome, func.count()).group_by(attempts.c.outcome)
-        with self._reading() as connection:
+        with self._reading(MANY_ROWS_SECONDS) as connection:
             return Summary(
                 now=self._now(connection),
                 opt_outs={(row[0], row[1]): row[2] for row in connection.execute(by_source)},
@@ -150,8 +156,8 @@ class LedgerReader:
             )
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
-        with translated(), reading(self.engine) as connection:
+    def _reading(self, seconds: float = BUSY_SECONDS) -> Iterator[Connection]:
+        with translated(), reading(self.engine, seconds) as connection:
             yield connection
 
     def _now(self, connection: Connection) -> datetime:

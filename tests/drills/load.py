@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import count, pairwise
+from itertools import count, cycle, pairwise
 from urllib.parse import urlsplit
 
 from gateway.consent import Status
@@ -40,14 +40,16 @@ class Load:
         self._ends = threading.Event()
 
     @contextmanager
-    def callers(self, *, leaving: int = 0, waiting: int = 0) -> Iterator[None]:
-        """While the block runs, some callers hand over and some wait for the outcome.
+    def callers(self, *, leaving: int = 0, waiting: int = 0, mixed: int = 0) -> Iterator[None]:
+        """While the block runs, some callers leave and some wait for the outcome.
 
-        Those who hand over (respond-async) never repeat. Those who wait repeat with the same key
-        until they hear of an outcome, also after the block.
+        Those who leave (respond-async) and those who ask in one way after the other (mixed) never
+        repeat. Those who wait repeat with the same key until they hear of an outcome, also after
+        the block.
         """
         threads = [threading.Thread(target=self._hand_over) for _ in range(leaving)]
         threads += [threading.Thread(target=self._insist) for _ in range(waiting)]
+        threads += [threading.Thread(target=self._ask_in_every_way) for _ in range(mixed)]
         for thread in threads:
             thread.start()
         try:
@@ -60,6 +62,13 @@ class Load:
     def _hand_over(self) -> None:
         while not self._ends.is_set():
             self._ask(str(next(_NUMBERS)), {"Prefer": "respond-async"})
+            time.sleep(_PAUSE_SECONDS)
+
+    def _ask_in_every_way(self) -> None:
+        for prefer in cycle(["return=minimal", "wait=1", "respond-async", "respond-async, wait=1"]):
+            if self._ends.is_set():
+                return
+            self._ask(str(next(_NUMBERS)), {"Prefer": prefer})
             time.sleep(_PAUSE_SECONDS)
 
     def _insist(self) -> None:

@@ -65,7 +65,7 @@ def test_two_workers_without_a_pace_send_nothing_twice(
     assert dict(ledger.summary().attempts) == {"opted_out": 600}
 
 
-def test_a_worker_that_was_frozen_past_its_lease_settles_nothing_that_another_took(
+def test_a_worker_that_was_frozen_past_its_lease_ends_nothing_that_another_took(
     environment: dict[str, str],
     ledger: Ledger,
     crmtext: FakeCrmText,
@@ -91,7 +91,7 @@ def test_a_worker_that_was_frozen_past_its_lease_settles_nothing_that_another_to
         frozen.send_signal(signal.SIGTERM)
         assert frozen.wait(10) == 0
     report(outcome)
-    assert {line["settled"] for line in attempted(tmp_path, "frozen")} == {False}
+    assert {line["recorded"] for line in attempted(tmp_path, "frozen")} == {False}
     assert [found(ledger, opt_out_id) for opt_out_id in known.values()] == after
     assert (outcome.lost, outcome.sent_twice) == (0, 10)
 
@@ -99,7 +99,7 @@ def test_a_worker_that_was_frozen_past_its_lease_settles_nothing_that_another_to
 def attempted(folder: Path, name: str) -> list[dict[str, object]]:
     """The worker's log lines of its attempts."""
     lines = (folder / f"{name}.log").read_text().splitlines()
-    return [line for line in map(json.loads, lines) if line["message"] == "opt-out attempted"]
+    return [line for line in map(json.loads, lines) if line["message"].startswith("attempt ")]
 
 
 def _freeze(process: subprocess.Popen[bytes], ledger: Ledger) -> None:

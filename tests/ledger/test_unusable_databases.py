@@ -26,6 +26,7 @@ from tests.support.ledgers import (
     at_once,
     begun,
     end_attempt,
+    found,
     make_ledger,
     rows_in,
 )
@@ -201,3 +202,24 @@ def test_a_postgres_that_is_cut_off_is_noticed_in_seconds() -> None:
 def test_more_threads_than_connections_wait_for_one_instead_of_failing(ledger: Ledger) -> None:
     at_once(*[lambda: accepted(ledger)] * 40)
     assert rows_in(ledger, opt_outs) == 40
+
+
+def test_a_postgres_that_says_nothing_is_given_up_within_5_seconds(postgres: Postgres) -> None:
+    ledger = make_ledger(postgres.new_database())
+    upgrade(ledger.engine)
+    opt_out = accepted(ledger)
+    # With a connection that is there, and with one that has to be made.
+    asked: list[Callable[[], object]] = [
+        lambda: accepted(ledger),
+        lambda: found(ledger, opt_out.id),
+    ]
+    with postgres.frozen():
+        for ask in asked:
+            started_at = time.monotonic()
+            with pytest.raises(LedgerUnavailable) as refused:
+                ask()
+            assert time.monotonic() - started_at < 6
+            assert "no answer in time" in refused.value.detail
+    assert found(ledger, opt_out.id) == opt_out
+    assert accepted(ledger).status == Status.PENDING
+    ledger.engine.dispose()

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -55,6 +57,20 @@ class Postgres:
     def stop(self, mode: Literal["fast", "immediate"]) -> None:
         _run(["pg_ctl", "-D", str(self._folder / "data"), "-m", mode, "-w", "stop"])
         self._process.wait(20)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """All of its processes stopped in their tracks: connections stay open, nobody answers."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text()
+        pids = [self._process.pid, *map(int, children.split())]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     @property
     def is_running(self) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from importlib.resources import files
+from math import inf
 
 from alembic import command
 from alembic.config import Config
@@ -9,7 +10,7 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.database import cause_of
+from gateway.ledger.database import BUSY_SECONDS, cause_of, deadline
 from gateway.ledger.migrations import VERSIONS, is_newer, version_of
 
 # Any number will do, as long as nothing else in the database locks the same one.
@@ -33,7 +34,9 @@ def upgrade(engine: Engine) -> Upgrade:
     configuration = Config()
     configuration.set_main_option("script_location", str(files("gateway.ledger.migrations")))
     try:
-        with engine.begin() as connection:  # on SQLite this takes the write lock
+        # On SQLite beginning takes the write lock.
+        seconds = inf if engine.dialect.name == "postgresql" else BUSY_SECONDS
+        with deadline(seconds), engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 # A large table's index takes long, and so does waiting for another upgrade; but a
                 # table must not be waited for long, since everybody else queues up behind that.
