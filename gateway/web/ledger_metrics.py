@@ -1,6 +1,6 @@
 """The metrics for Prometheus: those of the web processes, and those that the ledger knows."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -8,6 +8,7 @@ from prometheus_client.registry import Collector
 
 from gateway.errors import ErrorCode, LedgerUnavailable
 from gateway.ledger.ledger import Ledger
+from gateway.ledger.webhook_messages import Activity, read_activity
 from gateway.metrics import collect_into
 
 
@@ -34,6 +35,7 @@ class LedgerCollector(Collector):
         try:
             self._ledger.check_writable()
             summary = self._ledger.summary()
+            activity = read_activity(self._ledger.engine)
         except LedgerUnavailable:
             reachable.add_metric([], 0)
             yield reachable
@@ -86,3 +88,29 @@ class LedgerCollector(Collector):
             "When a worker was last seen; 0 if never.",
             value=summary.worker_seen_at.timestamp() if summary.worker_seen_at else 0,
         )
+        yield from _of_webhooks(activity)
+
+
+def _of_webhooks(activity: Mapping[str, Activity]) -> Iterator[Metric]:
+    """When each source last sent something good, and something that was refused.
+
+    Times and not only counts: an alert can tell from them that nothing good has come since.
+    """
+    good = GaugeMetricFamily(
+        "webhook_last_accepted_timestamp_seconds",
+        "When an authentic webhook message last came, an opt-out or not; 0 if never.",
+        labels=["source"],
+    )
+    bad = GaugeMetricFamily(
+        "webhook_last_refused_timestamp_seconds",
+        "When a webhook message was last refused for this reason.",
+        labels=["source", "reason"],
+    )
+    for source, came in activity.items():
+        moments = [count.last_at for count in (came.accepted, came.ignored) if count.last_at]
+        good.add_metric([source], max(moments).timestamp() if moments else 0)
+        for reason, count in came.refused.items():
+            if count.last_at:
+                bad.add_metric([source, reason], count.last_at.timestamp())
+    yield good
+    yield bad

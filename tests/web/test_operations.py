@@ -13,6 +13,7 @@ from gateway.app import create_app
 from gateway.assembly import open_ledger
 from gateway.errors import ERRORS, ErrorCode
 from gateway.ledger.ledger import Entry
+from gateway.ledger.webhook_messages import IGNORED, WebhookMessages
 from gateway.settings import Settings
 from gateway.web.problems import explanations
 from tests.support.api import change_ledger
@@ -186,6 +187,35 @@ def test_the_ledgers_state_is_read_at_each_scrape(client: FlaskClient, settings:
     assert after["optout_unusable_numbers_total"] == 1
     assert 89 <= after["optout_oldest_pending_seconds"] <= 100
     assert after["optout_worker_last_seen_timestamp_seconds"] > 1.7e9
+
+
+def test_a_scrape_tells_when_each_source_last_sent_something_good(
+    client: FlaskClient, settings: Settings
+) -> None:
+    ledger = open_ledger(settings)
+    messages = WebhookMessages(ledger.engine)
+    messages.count("shop", "wrong_signature")
+    messages.count("crm", "stale_timestamp")
+    messages.flush()
+    ledger.accept([Entry([make_opt_out_request(source="webhook:shop")])])
+    found = samples(client.get("/metrics").text)
+    good, bad = (
+        "webhook_last_accepted_timestamp_seconds",
+        "webhook_last_refused_timestamp_seconds",
+    )
+    refused_at = found[f'{bad}{{reason="wrong_signature",source="shop"}}']
+    assert 1.7e9 < refused_at <= found[f'{good}{{source="shop"}}']
+    assert found[f'{good}{{source="crm"}}'] == 0
+    assert found[f'{bad}{{reason="stale_timestamp",source="crm"}}'] > 1.7e9
+
+
+def test_an_ignored_message_is_a_good_one(client: FlaskClient, settings: Settings) -> None:
+    messages = WebhookMessages(open_ledger(settings).engine)
+    messages.count("shop", IGNORED)
+    messages.flush()
+    found = samples(client.get("/metrics").text)
+    assert found['webhook_last_accepted_timestamp_seconds{source="shop"}'] > 1.7e9
+    assert not any("last_refused" in name for name in found)
 
 
 def test_a_ledger_that_is_away_is_a_metric_and_no_error() -> None:
