@@ -2,7 +2,7 @@
 
 import re
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from email.utils import formatdate, parsedate_to_datetime
 from enum import StrEnum
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -40,6 +40,20 @@ def read_timestamp(text: str, written_as: TimestampFormat) -> datetime | None:
             return read_rfc3339(text)
         case TimestampFormat.HTTP_DATE:
             return _read_http_date(text)
+
+
+def write_timestamp(moment: datetime, written_as: TimestampFormat) -> str:
+    """The moment, to the second, as a sender writes it."""
+    seconds = int(moment.timestamp())
+    match written_as:
+        case TimestampFormat.UNIX:
+            return str(seconds)
+        case TimestampFormat.UNIX_MS:
+            return str(seconds * 1000)
+        case TimestampFormat.RFC3339:
+            return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        case TimestampFormat.HTTP_DATE:
+            return formatdate(seconds, usegmt=True)
 
 
 def read_rfc3339(text: str) -> datetime | None:

@@ -11,9 +11,13 @@ _FILE = Path(__file__).with_name("recipes.toml")
 
 @dataclass(frozen=True)
 class Recipe:
-    """A sender: where it documents its webhooks, and a source's keys, but for the secret."""
+    """A sender: where it documents its webhooks, and a source's keys, but for the secret.
+
+    ``sample`` is a string.Template of a body; see ``gateway.webhooks.sample``.
+    """
 
     documentation: str
+    sample: str
     keys: Mapping[str, object]
 
 
@@ -21,4 +25,7 @@ class Recipe:
 def read_recipes() -> Mapping[str, Recipe]:
     """The recipes of recipes.toml by name."""
     tables = tomllib.loads(_FILE.read_text(encoding="utf-8"))
-    return {name: Recipe(table.pop("documentation"), table) for name, table in tables.items()}
+    return {
+        name: Recipe(table.pop("documentation"), table.pop("sample"), table)
+        for name, table in tables.items()
+    }

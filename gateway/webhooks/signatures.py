@@ -172,6 +172,21 @@ def verify(
     return _judge_time(signature.timestamp, request, now)
 
 
+def sign(signature: Signature, request: SignedRequest, secret: bytes) -> str:
+    """The signature header of this request; its other headers are there already.
+
+    Raises ValueError if it cannot be sent so.
+    """
+    proof = _proofs(signature, request, secret)[0]
+    if signature.scheme is Scheme.TOKEN:
+        text = proof.decode("latin-1")
+    elif signature.encoding is Encoding.HEX:
+        text = proof.hex()
+    else:
+        text = base64.b64encode(proof).decode()
+    return signature.prefix + text
+
+
 def _candidates(signature: Signature, given: str) -> list[bytes]:
     """The signatures in the header that are in the sender's form; none if there are too many."""
     parts = given.split(signature.separator) if signature.separator else [given]
