@@ -34,6 +34,7 @@ def create_app(settings: Settings) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     # A doubled slash is another address: the redirect would go to wherever the Host header says.
     app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = False
     ledger = open_ledger(settings)
     acceptance = make_acceptance(settings, ledger)
     messages = WebhookMessages(ledger.engine)

@@ -50,6 +50,8 @@ def read_json(body: bytes) -> object:
     Raises GatewayError (invalid_json) for everything that two readers could understand
     differently or that exhausts the parser; the detail gives the place, never the content.
     """
+    if not body.strip():
+        raise GatewayError(ErrorCode.INVALID_JSON, "The body is empty; it must be JSON.")
     try:
         return _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:

@@ -4,12 +4,13 @@ import ipaddress
 import re
 from html import escape
 
-from flask import Blueprint, Response, jsonify, make_response, request
+from flask import Blueprint, Response, make_response, request
 
 from gateway.errors import ERRORS, ErrorCode, GatewayError
 from gateway.ledger.ledger import Ledger
 from gateway.ledger.migrations import require_current
 from gateway.settings import Settings
+from gateway.web.answers import json_answer
 from gateway.web.callers import caller_of
 from gateway.web.docs.description import (
     Description,
@@ -45,7 +46,7 @@ def blueprint(settings: Settings, ledger: Ledger) -> Blueprint:
         )
     )
     def health() -> Response:
-        return jsonify(status="ok")
+        return json_answer(_health, {"status": "ok"})
 
     @operations.get("/readyz")
     @described(
@@ -61,7 +62,7 @@ def blueprint(settings: Settings, ledger: Ledger) -> Blueprint:
     def readiness() -> Response:
         require_current(ledger.engine)
         ledger.check_writable()
-        return jsonify(status="ready")
+        return json_answer(_health, {"status": "ready"})
 
     @operations.get("/metrics")
     @described(

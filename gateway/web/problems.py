@@ -7,11 +7,12 @@ from functools import cache
 from http import HTTPStatus
 from pathlib import Path
 
-from flask import Flask, Response, json, make_response
+from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from gateway.errors import ERRORS, ErrorCode, Failure, GatewayError
 from gateway.logs import request_id
+from gateway.web.answers import json_answer
 from schemas.problem import ProblemSchema
 
 MEDIA_TYPE = "application/problem+json"
@@ -29,6 +30,8 @@ _FRAMEWORK_DETAILS = {
     405: "This address does not accept the method; the Allow header lists those it accepts.",
     413: "The body is larger than this address accepts.",
 }
+# What a caller probably meant who asks an address with a method that it does not accept.
+_MEANT = {("GET", "/v1/opt-outs"): "To search opt-outs, use POST /v1/opt-outs/search."}
 
 _log = logging.getLogger(__name__)
 
@@ -64,8 +67,7 @@ def problem(failure: Failure, opt_out_id: str | None = None) -> Response:
         members["crmtext"] = failure.crmtext
     if opt_out_id:
         members["opt_out"] = {"id": opt_out_id, "location": f"/v1/opt-outs/{opt_out_id}"}
-    response = make_response(json.dumps(_SCHEMA.dump(members)), kind.status)
-    response.content_type = MEDIA_TYPE
+    response = json_answer(_SCHEMA, members, kind.status, media_type=MEDIA_TYPE)
     if kind.retryable:
         seconds = kind.retry_after if failure.retry_after is None else failure.retry_after
         response.headers["Retry-After"] = str(seconds)
@@ -85,6 +87,9 @@ def _framework_problem(error: HTTPException) -> Response:
     if status >= 500:
         return _bug(error)
     detail = _FRAMEWORK_DETAILS.get(status, f"{HTTPStatus(status).phrase}.")
+    meant = _MEANT.get((request.method, request.path.rstrip("/")))
+    if meant:
+        detail = f"{detail} {meant}"
     response = problem(Failure(code, detail))
     allow = dict(error.get_headers()).get("Allow")
     if allow:

@@ -5,16 +5,20 @@ are read as their standards say.
 """
 
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 from flask import request
+from marshmallow import Schema, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_list_header
 
-from gateway.bodies import BodyFormat, check_media_type, too_large
+from gateway.bodies import BodyFormat, check_media_type, read_json, too_large
 from gateway.errors import ErrorCode, GatewayError
 from gateway.phone_number import US_NUMBER
+from schemas.fields import field_errors
 
 # How a request with a body can fail before its fields are looked at.
 BODY_PROBLEMS = (
@@ -116,6 +120,25 @@ def read_body(
     if len(body) < (request.content_length or 0):
         raise _cut_short()
     return body
+
+
+def read_object(body: bytes) -> dict[str, object]:
+    """The members of a JSON object. Raises GatewayError (invalid_json) for anything else."""
+    given = read_json(body)
+    if not isinstance(given, dict):
+        raise GatewayError(ErrorCode.INVALID_JSON, "The body must be a JSON object.")
+    return given
+
+
+def load_fields(schema: Schema, given: Mapping[str, object]) -> dict[str, Any]:
+    """The fields of a request. Raises GatewayError (validation_failed) about all that are wrong."""
+    try:
+        fields: dict[str, Any] = schema.load(given)
+    except ValidationError as error:
+        errors = field_errors(error)
+        what = "Some fields are not valid: " + " ".join(one.detail for one in errors)
+        raise GatewayError(ErrorCode.VALIDATION_FAILED, what, errors=errors) from None
+    return fields
 
 
 def _discard_the_rest() -> None:

@@ -329,4 +329,4 @@ def test_schemathesis_finds_nothing_at_the_running_gateway(served: str, tmp_path
         check=False,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    assert "12 selected / 12 total" in run.stdout
+    assert "13 selected / 13 total" in run.stdout

@@ -7,6 +7,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from gateway.app import create_app
+from gateway.version import VERSION
 from tests.support.api import ADDRESS, SECURITY, UNKNOWN, ok, post, refusal
 from tests.support.factories import BEARER, NUMBER, make_settings
 
@@ -14,19 +15,16 @@ from tests.support.factories import BEARER, NUMBER, make_settings
 @pytest.mark.parametrize(
     "address",
     [
-        "/",
         "/v1",
         "/v1/",
         "/v2/opt-outs",
-        "/v1/opt-outs/",
         "/v1/optouts",
         "/V1/opt-outs",
         "//v1/opt-outs",
         "/v1//opt-outs",
         "/v1/opt-outs/1",
         "/v1/opt-outs/0aa50109",
-        f"{UNKNOWN}/",
-        f"{UNKNOWN}/attempts/",
+        f"{UNKNOWN}/attempts/x",
         f"{UNKNOWN}/delete",
         "/v1/opt-outs/%00",
         "/v1/opt-outs/%ff%fe",
@@ -75,11 +73,60 @@ def test_a_method_that_is_not_allowed_is_refused_with_those_that_are(
     assert set(answer.headers["Allow"].split(", ")) == allowed
     assert answer.status_code == 405
     if method != "HEAD":
-        assert refusal(answer) == {
-            "code": "method_not_allowed",
-            "detail": "This address does not accept the method; the Allow header lists those "
-            "it accepts.",
-        }
+        found = refusal(answer)
+        detail = "This address does not accept the method; the Allow header lists those it accepts."
+        assert found["code"] == "method_not_allowed"
+        assert str(found["detail"]).startswith(detail)
+
+
+@pytest.mark.parametrize("address", [ADDRESS, f"{ADDRESS}/"])
+def test_a_get_of_all_opt_outs_is_told_how_to_search(
+    refused_client: FlaskClient, address: str
+) -> None:
+    answer = refused_client.get(address)
+
+    assert refusal(answer) == {
+        "code": "method_not_allowed",
+        "detail": "This address does not accept the method; the Allow header lists those it "
+        "accepts. To search opt-outs, use POST /v1/opt-outs/search.",
+    }
+    assert set(answer.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
+
+
+def test_a_trailing_slash_makes_no_difference(client: FlaskClient) -> None:
+    made = ok(post(client, {"phone_number": NUMBER}, address=f"{ADDRESS}/"))
+    found = ok(post(client, {}, address=f"{ADDRESS}/search/"))
+
+    assert found["items"] == [made]
+    assert ok(client.get(f"{ADDRESS}/{made['id']}/", headers=BEARER)) == made
+    assert client.get("/healthz/").status_code == 200
+
+
+def test_json_ends_with_a_newline(client: FlaskClient) -> None:
+    answers = [
+        post(client, {"phone_number": NUMBER}),
+        post(client, {"phone_number": "x"}),
+        post(client, {}, address=f"{ADDRESS}/search"),
+        *(client.get(address) for address in ("/", "/healthz", "/readyz", "/openapi.json", "/x")),
+    ]
+
+    assert {answer.data[-2:] for answer in answers} == {b"}\n"}
+
+
+def test_the_root_leads_a_browser_to_the_documentation(refused_client: FlaskClient) -> None:
+    browser = refused_client.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
+    program = refused_client.get("/")
+
+    assert (browser.status_code, browser.headers["Location"]) == (302, "/docs")
+    assert program.get_json() == {
+        "name": "CRM Text opt-out gateway",
+        "version": VERSION,
+        "documentation": "/docs",
+        "openapi": "/openapi.json",
+        "health": "/healthz",
+        "readiness": "/readyz",
+    }
+    assert browser.headers["Vary"] == program.headers["Vary"] == "Accept"
 
 
 @pytest.mark.parametrize(

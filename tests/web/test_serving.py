@@ -163,7 +163,7 @@ def test_a_kept_connection_may_idle_longer_than_a_request_may_take(served: Serve
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: gateway\r\n\r\n")
         second = answer_on(connection)
 
-    assert first == second == (200, b'{"status":"ok"}\n')
+    assert first == second == (200, b'{"status": "ok"}\n')
 
 
 def test_a_client_that_drips_its_headers_is_cut_off(served: Served) -> None:

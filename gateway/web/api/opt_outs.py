@@ -3,14 +3,11 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, Response, g, make_response, request
-from marshmallow import Schema, ValidationError
+from flask import Blueprint, Response, g, request
 
 from gateway.accounts import ALL_STORES, ApiKey
-from gateway.bodies import read_json
 from gateway.consent import OptOut, OptOutRequest, Status
 from gateway.delivery.acceptance import Acceptance
 from gateway.errors import ErrorCode, GatewayError
@@ -19,6 +16,7 @@ from gateway.ledger.receipts import Receipt
 from gateway.ledger.search import Criteria
 from gateway.logs import request_id
 from gateway.settings import Settings
+from gateway.web.answers import json_answer
 from gateway.web.callers import caller_of, stores_for, visible_to
 from gateway.web.cursors import Cursors
 from gateway.web.docs import examples
@@ -35,11 +33,12 @@ from gateway.web.docs.description import (
 from gateway.web.problems import problem
 from gateway.web.requests import (
     BODY_PROBLEMS,
+    load_fields,
     read_body,
     read_idempotency_key,
+    read_object,
     read_prefer,
 )
-from schemas.fields import field_errors
 from schemas.opt_out import (
     AttemptListSchema,
     OptOutListSchema,
@@ -111,9 +110,9 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
     )
     def create() -> Response:
         body = read_body(limit=_LARGEST_BODY)
-        given = _read_object(body)
+        given = read_object(body)
         receipt = _receipt(g.caller, body)
-        fields = _load(request_schema, given)
+        fields = load_fields(request_schema, given)
         requests = [
             OptOutRequest(
                 phone_number=fields["phone_number"],
@@ -152,7 +151,7 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
         )
     )
     def show(opt_out_id: UUID) -> Response:
-        return _json(_opt_out_schema, find(opt_out_id))
+        return json_answer(_opt_out_schema, find(opt_out_id))
 
     @api.get("/<uuid:opt_out_id>/attempts")
     @described(
@@ -171,7 +170,7 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
     )
     def list_attempts(opt_out_id: UUID) -> Response:
         opt_out = find(opt_out_id)
-        return _json(_attempts_schema, {"items": ledger.attempts_of(opt_out.id)})
+        return json_answer(_attempts_schema, {"items": ledger.attempts_of(opt_out.id)})
 
     @api.post("/<uuid:opt_out_id>/retry")
     @described(
@@ -212,7 +211,7 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
         )
     )
     def search() -> Response:
-        fields = _load(search_schema, _read_object(read_body(limit=_LARGEST_BODY)))
+        fields = load_fields(search_schema, read_object(read_body(limit=_LARGEST_BODY)))
         limit, cursor = fields.pop("limit") or _DEFAULT_LIMIT, fields.pop("cursor")
         number = fields["phone_number"]
         fields["phone_number"] = number and number.digits
@@ -223,7 +222,7 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
         found = ledger.search(criteria, limit + 1)
         items = found[:limit]
         next_cursor = cursors.write(items[-1], fields) if len(found) > limit else None
-        return _json(_result_schema, {"items": items, "next_cursor": next_cursor})
+        return json_answer(_result_schema, {"items": items, "next_cursor": next_cursor})
 
     return api
 
@@ -232,23 +231,6 @@ def _one_or_all(example: OptOut) -> Content:
     """An opt-out; with ``"store": "*"`` a list of them."""
     schema = {"anyOf": [_opt_out_schema, _opt_outs_schema]}
     return {"application/json": {"schema": schema, "example": _opt_out_schema.dump(example)}}
-
-
-def _read_object(body: bytes) -> dict[str, object]:
-    given = read_json(body)
-    if not isinstance(given, dict):
-        raise GatewayError(ErrorCode.INVALID_JSON, "The body is JSON, but not an object.")
-    return given
-
-
-def _load(schema: Schema, given: dict[str, object]) -> dict[str, Any]:
-    try:
-        fields: dict[str, Any] = schema.load(given)
-    except ValidationError as error:
-        errors = field_errors(error)
-        what = "Some fields are not valid: " + " ".join(one.detail for one in errors)
-        raise GatewayError(ErrorCode.VALIDATION_FAILED, what, errors=errors) from None
-    return fields
 
 
 def _receipt(caller: ApiKey, body: bytes) -> Receipt | None:
@@ -265,24 +247,15 @@ def _answer(opt_out: OptOut) -> Response:
         return _accepted(opt_out)
     if opt_out.error and opt_out.status != Status.OPTED_OUT:
         return problem(opt_out.error, opt_out.id)
-    return _json(_opt_out_schema, opt_out)
+    return json_answer(_opt_out_schema, opt_out)
 
 
 def _answer_all(opt_outs: Sequence[OptOut]) -> Response:
-    response = _json(_opt_outs_schema, {"items": opt_outs})
-    if any(each.status == Status.PENDING for each in opt_outs):
-        response.status_code = 202
-    return response
+    is_pending = any(each.status == Status.PENDING for each in opt_outs)
+    return json_answer(_opt_outs_schema, {"items": opt_outs}, 202 if is_pending else 200)
 
 
 def _accepted(opt_out: OptOut) -> Response:
-    response = _json(_opt_out_schema, opt_out)
-    response.status_code = 202
+    response = json_answer(_opt_out_schema, opt_out, 202)
     response.headers["Location"] = f"/v1/opt-outs/{opt_out.id}"
-    return response
-
-
-def _json(schema: Schema, value: object) -> Response:
-    response = make_response(json.dumps(schema.dump(value)))
-    response.content_type = "application/json"
     return response

@@ -1,6 +1,5 @@
 """Webhooks of other services: verified, turned into opt-outs, on record before the answer."""
 
-import json
 import logging
 from datetime import UTC, datetime, timedelta
 
@@ -15,6 +14,7 @@ from gateway.ledger.webhook_messages import IGNORED, WebhookMessages
 from gateway.logs import request_id
 from gateway.metrics import REFUSALS
 from gateway.settings import Settings
+from gateway.web.answers import json_answer
 from gateway.web.docs import examples
 from gateway.web.docs.description import (
     Description,
@@ -139,9 +139,7 @@ def _answer(source: WebhookSource, reading: Reading, recorded: list[Recorded]) -
         for one in recorded
     ]
     answer = {"accepted": len(recorded), "ignored": reading.ignored, "opt_outs": opt_outs}
-    response = make_response(json.dumps(_schema.dump(answer)), 202 if recorded else 200)
-    response.content_type = "application/json"
-    return response
+    return json_answer(_schema, answer, 202 if recorded else 200)
 
 
 def _location(recorded: Recorded) -> str:

@@ -34,6 +34,7 @@ from gateway.web.problems import MEDIA_TYPE, explanations, problem
 from schemas.fields import Choice, StrictSchema, Text, UsPhoneNumber, WholeNumber
 from schemas.problem import ProblemSchema
 
+TITLE = "CRM Text opt-out gateway"
 _ABOUT = """Opts customers out of a store's text messages at CRM Text.
 
 **Who owns the retry?** Without `Prefer`, the gateway asks CRM Text at once and answers with what
@@ -94,7 +95,7 @@ def describe(app: Flask) -> dict[str, Any]:
     """The document of all routes that have a description. Needs an application context."""
     plugin = MarshmallowPlugin()
     spec = APISpec(
-        "CRM Text opt-out gateway",
+        TITLE,
         VERSION,
         "3.1.0",
         plugins=[plugin],

@@ -4,11 +4,29 @@ import json
 from functools import cache
 from importlib.resources import files
 
-from flask import Blueprint, Response, current_app, make_response, send_from_directory
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    make_response,
+    redirect,
+    request,
+    send_from_directory,
+)
 
 from gateway.errors import ErrorCode, GatewayError
-from gateway.web.docs.description import Description, Success, Tag, described, text_content
-from gateway.web.docs.document import describe
+from gateway.version import VERSION
+from gateway.web.answers import json_answer
+from gateway.web.docs.description import (
+    Description,
+    Success,
+    Tag,
+    described,
+    json_content,
+    text_content,
+)
+from gateway.web.docs.document import TITLE, describe
+from schemas.health import IndexSchema
 
 _ASSETS = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"})
 _CSP = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
@@ -34,6 +52,17 @@ _START = """SwaggerUIBundle({
   validatorUrl: null
 });
 """
+_JSON = "application/json"
+_INDEX = {
+    "name": TITLE,
+    "version": VERSION,
+    "documentation": "/docs",
+    "openapi": "/openapi.json",
+    "health": "/healthz",
+    "readiness": "/readyz",
+}
+
+_index = IndexSchema()
 
 
 def blueprint() -> Blueprint:
@@ -43,7 +72,25 @@ def blueprint() -> Blueprint:
 
     @cache  # made at its first use, so that the start need not wait for it
     def content() -> bytes:
-        return json.dumps(describe(current_app)).encode()
+        return json.dumps(describe(current_app)).encode() + b"\n"
+
+    @pages.get("/")
+    @described(
+        Description(
+            "getIndex",
+            Tag.OPERATIONS,
+            "Where to go from here",
+            {
+                200: Success("For a program.", json_content(_index, _INDEX)),
+                302: Success("For a browser: to the documentation.", {}, ("Location",)),
+            },
+        )
+    )
+    def index() -> Response:
+        wants_html = request.accept_mimetypes.best_match([_JSON, "text/html"]) == "text/html"
+        response = make_response(redirect("/docs")) if wants_html else json_answer(_index, _INDEX)
+        response.headers["Vary"] = "Accept"
+        return response
 
     @pages.get("/openapi.json")
     @described(
@@ -57,7 +104,7 @@ def blueprint() -> Blueprint:
     def document() -> Response:
         return _cached(make_response(content()), "application/json")
 
-    @pages.get("/docs", strict_slashes=False)
+    @pages.get("/docs")
     @described(
         Description(
             "getDocs",
