@@ -154,7 +154,7 @@ class _Variables:
         text = self._environ.get(name, "").strip()
         if re.search("[\ud800-\udfff]", text):  # how Python shows other bytes
             raise ConfigurationError(["is not UTF-8"])
-        if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        if re.fullmatch(r"""("[^"]*")|('[^']*')""", text):
             raise ConfigurationError(
                 ["has quotes around it that became part of it (docker --env-file keeps them)"]
             )
@@ -242,9 +242,11 @@ def _webhook_sources(
     if "=" not in text and "\n" not in text:
         try:
             text = Path(text).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError, ValueError) as error:
-            fault = f"the file cannot be read ({type(error).__name__})"
-            raise ConfigurationError([fault]) from None
+        except (OSError, ValueError) as error:
+            # Whatever is not called like a TOML file may be a secret that got into the wrong place.
+            name = text if text.endswith(".toml") else "the file"
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+            raise ConfigurationError([f"{name} cannot be read: {why}"]) from None
     return read_webhook_sources(text, secrets=environ, stores=keywords, public_url=public_url)
 
 

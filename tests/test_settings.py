@@ -250,8 +250,13 @@ DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
             ("DELIVERY_DAYS", text, "must be a number of days greater than 0")
             for text in ["0", "0.0", "-1", "ten", "10000000", "inf"]
         ),
-        ("WEBHOOK_SOURCES", "/nowhere/hooks.toml", "the file cannot be read (FileNotFoundError)"),
-        ("WEBHOOK_SOURCES", "/", "the file cannot be read (IsADirectoryError)"),
+        (
+            "WEBHOOK_SOURCES",
+            "/nowhere/hooks.toml",
+            "/nowhere/hooks.toml cannot be read: No such file or directory",
+        ),
+        ("WEBHOOK_SOURCES", "hunter2", "the file cannot be read: No such file or directory"),
+        ("WEBHOOK_SOURCES", "/", "the file cannot be read: Is a directory"),
         ("PUBLIC_URL", "hunter2", ADDRESS),
         ("PUBLIC_URL", "https://gateway.example.com/?a=hunter2", "must not have a query"),
         (
@@ -354,6 +359,14 @@ def test_webhook_sources_are_read_from_a_file_or_from_the_variable_itself(tmp_pa
 
     assert from_file == from_text
     assert list(from_file.webhook_sources) == ["shop"]
+
+
+def test_toml_may_begin_and_end_with_a_quote() -> None:
+    sources = '"shop".recipe = "shopify"\n"shop".secret_env = "SHOP_SECRET"'
+
+    settings = make_settings(WEBHOOK_SOURCES=sources, SHOP_SECRET=SECRET)
+
+    assert list(settings.webhook_sources) == ["shop"]
 
 
 def test_a_fault_of_a_webhook_source_is_one_line_too() -> None:
