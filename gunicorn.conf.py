@@ -74,8 +74,10 @@ def _wait_until_free(server, host, port):
 
 
 def post_worker_init(worker):
-    if worker.age == worker.cfg.workers:  # the last one; only now is everybody there to answer
-        worker.log.info("Ready: %s/docs", settings.base_url)
+    if worker.age == worker.cfg.workers:  # the last to be started, so nearly the last line, too
+        listener = str(worker.sockets[0])
+        here = listener.replace("/0.0.0.0:", "/127.0.0.1:").replace("/[::]:", "/[::1]:")
+        worker.log.info("Ready: %s/docs", settings.public_url or here)
 
 
 def child_exit(server, worker):
