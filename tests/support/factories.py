@@ -148,7 +148,9 @@ def _environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 # gunicorn listens before its workers are ready, and a signal to one that is not is lost.
 _SAY_THAT_A_WORKER_IS_READY = """
+_begin = post_worker_init
 def post_worker_init(worker):
+    _begin(worker)
     open(f"{__file__}.{worker.pid}.ready", "w").close()
 """
 
