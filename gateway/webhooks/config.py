@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from marshmallow import ValidationError
 
 from gateway.errors import ConfigurationError
+from gateway.webhooks.keys import Table, shown
 from gateway.webhooks.recipes import read_recipes
 from gateway.webhooks.source import WebhookSource
-from gateway.webhooks.tables import SourceTable, Table, shown
+from gateway.webhooks.tables import SourceTable
 
 # "webhook:NAME" has to fit the ledger's column for sources.
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,92}")

@@ -1,22 +1,16 @@
-"""The tables of a webhook source as marshmallow schemas: its keys, and what is wrong with a value.
+"""The tables of a webhook source as marshmallow schemas: their keys, and how these fit together."""
 
-A message never repeats a value, since a secret may have been written into the wrong place.
-"""
-
-import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from enum import StrEnum
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load, validates_schema
+from marshmallow import EXCLUDE, Schema, ValidationError, post_load, validates_schema
 
 from gateway.bodies import BodyFormat
 from gateway.timestamps import TimestampFormat
-from gateway.webhooks.expressions import Expression, InvalidExpression
-from gateway.webhooks.recipes import read_recipes
+from gateway.webhooks import keys
+from gateway.webhooks.keys import Key, Table, shown
 from gateway.webhooks.signatures import (
-    HEADER_NAME,
     Encoding,
     Hash,
     Scheme,
@@ -27,111 +21,8 @@ from gateway.webhooks.signatures import (
 )
 from gateway.webhooks.source import Answer, WebhookSource
 
-_SIMPLE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]*")
-_HEADER = "header:"
 _PLACEHOLDERS = frozenset({"{body}", "{timestamp}", "{method}", "{url}", "{id}"})
-_MOST_SECONDS = 10**9
-
-Table = Mapping[str, object]
-
-
-def shown(key: str) -> str:
-    """A key as TOML would write it, on one line whatever it holds."""
-    return key if _SIMPLE_KEY.fullmatch(key) else json.dumps(key)
-
-
-class _Key(fields.Field[Any]):
-    """One key of a table. ``read`` gives its value, or raises ValidationError."""
-
-    def __init__(self, read: Callable[[object], object], **options: Any) -> None:
-        super().__init__(error_messages={"required": "is missing"}, **options)
-        self._read = read
-
-    def _deserialize(self, value: object, *_: object, **__: object) -> object:
-        return self._read(value)
-
-
-def _any_text(value: object) -> str:
-    if not isinstance(value, str):
-        raise ValidationError("must be a string")
-    return value
-
-
-def _text(value: object) -> str:
-    if value == "":
-        raise ValidationError("must not be empty")
-    return _any_text(value)
-
-
-def _header(value: object) -> str:
-    if not HEADER_NAME.fullmatch(_text(value)):
-        raise ValidationError("is not the name of a header")
-    return _text(value)
-
-
-def _flag(value: object) -> bool:
-    if not isinstance(value, bool):
-        raise ValidationError("must be true or false")
-    return value
-
-
-def _seconds(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValidationError("must be a positive number of seconds")
-    if not 0 < value < _MOST_SECONDS:  # neither nan nor too large for arithmetic
-        raise ValidationError("must be a positive number of seconds")
-    return float(value)
-
-
-def _one_of(choices: type[StrEnum]) -> Callable[[object], StrEnum]:
-    def read(value: object) -> StrEnum:
-        if value not in list(choices):
-            raise ValidationError(f"must be one of {', '.join(choices)}")
-        return choices(str(value))
-
-    return read
-
-
-def _expression(value: object) -> Expression:
-    try:
-        return Expression.compile(_text(value))
-    except InvalidExpression as error:
-        raise ValidationError(str(error)) from None
-
-
-def _message_id(value: object) -> Expression | str:
-    """The name of a header, or an expression."""
-    if not (isinstance(value, str) and value.startswith(_HEADER)):
-        return _expression(value)
-    header = value.removeprefix(_HEADER).strip()
-    if not HEADER_NAME.fullmatch(header):
-        raise ValidationError("must name a header after 'header:'")
-    return header
-
-
-def _names(value: object) -> tuple[str, ...]:
-    listed = value if isinstance(value, list) else [value]
-    if not listed or not all(isinstance(name, str) and name for name in listed):
-        raise ValidationError("must be the name of an environment variable, or a list of them")
-    return tuple(listed)
-
-
-def _recipe(value: object) -> str:
-    if not isinstance(value, str) or value not in read_recipes():
-        raise ValidationError(f"must be one of {', '.join(read_recipes())}")
-    return value
-
-
-def _keyword(value: object) -> str:
-    text = _text(value)
-    return text.upper() if text.isascii() else text  # "ß".upper() is "SS", another store
-
-
-def _table(value: object) -> Table:
-    if not isinstance(value, dict):
-        raise ValidationError("must be a table")
-    return value
 
 
 class _Table(Schema):
@@ -150,9 +41,9 @@ class _Table(Schema):
 
 
 class _TimestampTable(_Table):
-    header = _Key(_header, required=True)
-    format = _Key(_one_of(TimestampFormat), load_default=TimestampFormat.UNIX)
-    tolerance = _Key(_seconds, load_default=300.0)
+    header = Key(keys.header_name, required=True)
+    format = Key(keys.one_of(TimestampFormat), load_default=TimestampFormat.UNIX)
+    tolerance = Key(keys.seconds, load_default=300.0)
 
     @post_load
     def _make(self, loaded: dict[str, Any], **_: object) -> Timestamp:
@@ -160,15 +51,15 @@ class _TimestampTable(_Table):
 
 
 def _timestamp(value: object) -> Timestamp:
-    timestamp: Timestamp = _TimestampTable().load(_table(value))
+    timestamp: Timestamp = _TimestampTable().load(keys.table(value))
     return timestamp
 
 
 class _TokenTable(_Table):
-    scheme = _Key(_one_of(Scheme), load_default=Scheme.HMAC)
-    header = _Key(_header, required=True)
-    prefix = _Key(_any_text)
-    separator = _Key(_any_text)
+    scheme = Key(keys.one_of(Scheme), load_default=Scheme.HMAC)
+    header = Key(keys.header_name, required=True)
+    prefix = Key(keys.any_text)
+    separator = Key(keys.any_text)
 
     @post_load
     def _make(self, loaded: dict[str, Any], **_: object) -> Signature:
@@ -176,8 +67,8 @@ class _TokenTable(_Table):
 
 
 class _TwilioTable(_Table):
-    scheme = _Key(_one_of(Scheme))
-    header = _Key(_header, load_default="X-Twilio-Signature")
+    scheme = Key(keys.one_of(Scheme))
+    header = Key(keys.header_name, load_default="X-Twilio-Signature")
 
     @post_load
     def _make(self, loaded: dict[str, Any], **_: object) -> Signature:
@@ -185,12 +76,12 @@ class _TwilioTable(_Table):
 
 
 class _HmacTable(_TokenTable):
-    hash = _Key(_one_of(Hash))
-    encoding = _Key(_one_of(Encoding))
-    signed = _Key(_text)
-    secret_format = _Key(_one_of(SecretFormat))
-    id_header = _Key(_header)
-    timestamp = _Key(_timestamp)
+    hash = Key(keys.one_of(Hash))
+    encoding = Key(keys.one_of(Encoding))
+    signed = Key(keys.text)
+    secret_format = Key(keys.one_of(SecretFormat))
+    id_header = Key(keys.header_name)
+    timestamp = Key(_timestamp)
 
     @validates_schema(skip_on_field_errors=False, pass_original=True)
     def _check_signed(self, loaded: dict[str, Any], original: Table, **_: object) -> None:
@@ -212,7 +103,7 @@ class _HmacTable(_TokenTable):
 
 def _signature(value: object) -> Signature:
     """Each scheme has only the keys that mean something in it."""
-    table = _table(value)
+    table = keys.table(value)
     match table.get("scheme"):
         case Scheme.TOKEN:
             schema: Schema = _TokenTable()
@@ -227,19 +118,19 @@ def _signature(value: object) -> Signature:
 class SourceTable(_Table):
     """One source, all of it. Loading gives a WebhookSource."""
 
-    recipe = _Key(_recipe, load_default=None)
-    secret_env = _Key(_names, required=True)
-    store = _Key(_keyword, load_default=None)
-    body = _Key(_one_of(BodyFormat), load_default=BodyFormat.JSON)
-    events = _Key(_expression, load_default=None)
-    takes_list = _Key(_flag, data_key="list", load_default=True)
-    opt_out = _Key(_expression, required=True)
-    phone_numbers = _Key(_expression, required=True)
-    delivery_id = _Key(_message_id, load_default=None)
-    requested_at = _Key(_expression, load_default=None)
-    late = _Key(_seconds, load_default=7 * 24 * 3600.0)
-    answer = _Key(_one_of(Answer), load_default=Answer.JSON)
-    signature = _Key(_signature, required=True)
+    recipe = Key(keys.recipe_name, load_default=None)
+    secret_env = Key(keys.variable_names, required=True)
+    store = Key(keys.keyword, load_default=None)
+    body = Key(keys.one_of(BodyFormat), load_default=BodyFormat.JSON)
+    events = Key(keys.expression, load_default=None)
+    takes_list = Key(keys.flag, data_key="list", load_default=True)
+    opt_out = Key(keys.expression, required=True)
+    phone_numbers = Key(keys.expression, required=True)
+    delivery_id = Key(keys.message_id, load_default=None)
+    requested_at = Key(keys.expression, load_default=None)
+    late = Key(keys.seconds, load_default=7 * 24 * 3600.0)
+    answer = Key(keys.one_of(Answer), load_default=Answer.JSON)
+    signature = Key(_signature, required=True)
 
     def __init__(
         self,

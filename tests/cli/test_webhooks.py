@@ -89,7 +89,7 @@ def test_list_without_sources_says_where_they_go() -> None:
 @pytest.mark.parametrize("recipe", SENDERS)
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
 @pytest.mark.parametrize("request_line", ["", "POST /v1/webhooks/{}?a=b HTTP/1.1"])
-def test_a_sound_delivery_of_every_recipe_is_accepted(
+def test_a_sound_message_of_every_recipe_is_accepted(
     recipe: str, end: str, request_line: str, check: Check
 ) -> None:
     printed = check(recipe, saved(recipe, end=end, line=request_line.format(recipe)), "--at", AT)
@@ -113,7 +113,7 @@ def test_a_changed_body_is_refused_with_what_to_do(recipe: str, check: Check) ->
 
 
 @pytest.mark.parametrize("recipe", [name for name, sender in SENDERS.items() if sender.times])
-def test_a_saved_delivery_is_stale_and_judged_as_of_its_own_time(recipe: str, check: Check) -> None:
+def test_a_saved_message_is_stale_and_judged_as_of_its_own_time(recipe: str, check: Check) -> None:
     late = (NOW + timedelta(days=8)).isoformat()
     printed = check(recipe, saved(recipe), "--at", late)
     assert printed.exit_code == 1
@@ -305,7 +305,7 @@ def test_a_body_that_an_editor_changed_is_noticed(check: Check) -> None:
         (b"\xff\xfe\x00\n\n", "line 1 is not a header like 'Name: text'"),
     ],
 )
-def test_a_file_that_is_no_delivery_is_one_line(content: bytes, why: str, check: Check) -> None:
+def test_a_file_that_is_no_message_is_one_line(content: bytes, why: str, check: Check) -> None:
     printed = check("shopify", content)
     assert printed == Printed(1, "", f"This is not a saved message: {why}.\n")
 

@@ -111,7 +111,7 @@ def test_an_empty_prefix_takes_away_the_recipes() -> None:
     assert read_sources(text)["i"].signature.prefix == ""
 
 
-def test_any_of_the_secrets_verifies_a_delivery() -> None:
+def test_any_of_the_secrets_verifies_a_message() -> None:
     text = BY_HAND.replace('"HOOK"', '["HOOK", "NEXT"]')
     source = read_sources(text)["helpdesk"]
     for secret in ("s3cret-of-the-hook", "s3cret-of-next"):

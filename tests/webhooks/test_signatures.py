@@ -67,7 +67,7 @@ def test_a_recipe_checks_the_time_where_its_sender_signs_one(recipe: str) -> Non
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_signed_delivery_is_believed_and_read(recipe: str) -> None:
+def test_a_signed_message_is_accepted_and_read(recipe: str) -> None:
     source, request = make_source(recipe), signed_request(recipe)
     assert source.verify(request, NOW) is None
     reading = source.read(request.body, request.headers, NOW)
@@ -89,7 +89,7 @@ def test_another_secret_is_refused(recipe: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_delivery_without_signature_is_refused(recipe: str) -> None:
+def test_a_message_without_signature_is_refused(recipe: str) -> None:
     request = signed_request(recipe)
     bare = replace(request, headers={})
     assert make_source(recipe).verify(bare, NOW) is Refusal.MISSING_SIGNATURE
@@ -181,7 +181,7 @@ def test_every_opt_out_of_a_late_message_needs_an_id(body: bytes, refusal: Refus
 
 
 @pytest.mark.parametrize("recipe", TIMED)
-def test_a_delivery_without_its_time_is_refused(recipe: str) -> None:
+def test_a_message_without_its_time_is_refused(recipe: str) -> None:
     request, timestamp = signed_request(recipe), make_source(recipe).signature.timestamp
     assert timestamp is not None
     rest = {
@@ -466,7 +466,7 @@ def test_a_prefix_is_required_and_other_versions_are_skipped() -> None:
         assert verify(signature, request, [secret], NOW) is refusal
 
 
-def test_without_a_secret_nothing_is_believed() -> None:
+def test_without_a_secret_nothing_is_accepted() -> None:
     request = SignedRequest("POST", "", {"x-token": "x"}, b"")
     assert verify(Signature(Scheme.TOKEN, "X-Token"), request, [], NOW) is Refusal.WRONG_SIGNATURE
 

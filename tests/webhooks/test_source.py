@@ -292,7 +292,7 @@ def test_without_a_delivery_id_the_body_stands_for_it_for_a_day(
     assert withdrawal.expires is expires
 
 
-def test_one_delivery_names_a_number_once_but_each_missing_one() -> None:
+def test_one_message_names_a_number_once_but_each_missing_one() -> None:
     person, nobody = {"stop": 1, "phone": "9995551234"}, {"stop": 1}
     reading = read(make_source(), [person, nobody, person, nobody])
     assert numbers(reading) == ["9995551234", None, None]

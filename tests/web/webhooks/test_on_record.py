@@ -257,7 +257,7 @@ def test_the_answer_does_not_wait_for_crm_text(hanging: FakeCrmText, client: Fla
     waiting.join()
 
 
-def test_the_same_delivery_at_one_instant_on_two_processes_is_one_opt_out(
+def test_the_same_message_at_one_instant_on_two_processes_is_one_opt_out(
     settings: Settings, database_url: str, crmtext: FakeCrmText, tmp_path: Path
 ) -> None:
     environment = make_environment(CRMTEXT_URL=crmtext.url, DATABASE_URL=database_url, **HOOKS)
