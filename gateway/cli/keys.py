@@ -31,13 +31,13 @@ def _read_name(text: str) -> str:
     "rights",
     type=click.Choice([right.value for right in Right]),
     multiple=True,
-    help="Also allow this; may be repeated.",
+    help="Also allow opting customers in again, or the page for people; may be repeated.",
 )
 def make_key(name: str, stores: tuple[str, ...], rights: tuple[str, ...]) -> None:
-    """Make an API key for a caller.
+    """Create an API key for a caller.
 
     Prints the key, and the entry for GATEWAY_API_KEYS. NAME says whose key it is; to replace a
-    key, make another with the same NAME, and remove the old entry when the caller has changed.
+    key, create another with the same NAME, and remove the old entry when the caller has changed.
 
     \b
     Example:

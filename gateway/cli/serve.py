@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 @click.command()
 @click.pass_obj
 def worker(environ: Mapping[str, str]) -> None:
-    """Deliver what is due, until SIGTERM.
+    """Deliver accepted opt-outs in the background, until SIGTERM.
 
     \b
     Example:
