@@ -31,6 +31,13 @@ class Means(StrEnum):
     OTHER = "other"
 
 
+class Order(StrEnum):
+    """In which order opt-outs are listed, by when they were created."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+
+
 @dataclass(frozen=True)
 class Customer:
     """A customer as CRM Text describes them; None for what it left out or left empty.

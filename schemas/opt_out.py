@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from marshmallow import Schema, ValidationError, fields
 
-from gateway.consent import Means, Status
+from gateway.consent import Means, Order, Status
 from gateway.errors import ErrorCode
 from schemas.fields import Choice, StoreSchema, Text, Time, UsPhoneNumber, WholeNumber
 from schemas.problem import CrmTextSchema
@@ -52,12 +52,14 @@ class OptOutRequestSchema(StoreSchema):
 
 
 class SearchRequestSchema(StoreSchema):
-    """Which opt-outs to list, newest first. Without any field: all that the key may see."""
+    """Which opt-outs to list: those that match all fields. ``code`` is that of their error."""
 
     phone_number = UsPhoneNumber(load_default=None, metadata={"example": "9995551234"})
     status = Choice(Status, load_default=None)
     reference = Text(longest=255, load_default=None)
     source = Text(longest=255, load_default=None, metadata={"example": "api:billing"})
+    code = Choice(ErrorCode, load_default=None)
+    order = Choice(Order, load_default=None)
     since = Time(load_default=None, metadata={"description": "created at this time or later"})
     until = Time(load_default=None, metadata={"description": "created before this time"})
     limit = WholeNumber(
@@ -148,7 +150,7 @@ class OptOutListSchema(Schema):
 
 
 class SearchResultSchema(Schema):
-    """A page of opt-outs, newest first."""
+    """A page of opt-outs."""
 
     items = fields.List(fields.Nested(OptOutSchema), required=True)
     next_cursor = fields.String(required=True, allow_none=True)

@@ -5,12 +5,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import gt, lt
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
-from gateway.consent import Attempt, OptOut, Status
+from gateway.consent import Attempt, OptOut, Order, Status
 from gateway.errors import ErrorCode, LedgerUnavailable
 from gateway.ledger.database import (
     BUSY_SECONDS,
@@ -35,7 +36,8 @@ class Criteria:
     status: str | None = None
     reference: str | None = None
     source: str | None = None
-    code: str | None = None
+    code: str | None = None  # of the error
+    order: Order = Order.NEWEST
     since: datetime | None = None
     until: datetime | None = None
     after: tuple[datetime, str] | None = None
@@ -113,13 +115,10 @@ class LedgerReader:
             return [read_attempt(row) for row in connection.execute(statement)]
 
     def search(self, criteria: Criteria, limit: int) -> list[OptOut]:
-        """At most ``limit`` opt-outs that meet all criteria, newest first."""
-        statement = (
-            select(opt_outs)
-            .where(*_conditions(criteria))
-            .order_by(opt_outs.c.created_at.desc(), opt_outs.c.id.desc())
-            .limit(limit)
-        )
+        """At most ``limit`` opt-outs that meet all criteria, in the order that they ask for."""
+        places = (opt_outs.c.created_at, opt_outs.c.id)
+        order = [place.desc() if criteria.order is Order.NEWEST else place for place in places]
+        statement = select(opt_outs).where(*_conditions(criteria)).order_by(*order).limit(limit)
         with self._reading(MANY_ROWS_SECONDS) as connection:
             return [read_opt_out(row) for row in connection.execute(statement)]
 
@@ -193,5 +192,6 @@ def _conditions(criteria: Criteria) -> Iterator[ColumnElement[bool]]:
         yield columns.created_at < criteria.until
     if criteria.after is not None:
         at, opt_out_id = criteria.after
-        is_older = columns.created_at < at
-        yield or_(is_older, and_(columns.created_at == at, columns.id < opt_out_id))
+        comes_after = lt if criteria.order is Order.NEWEST else gt
+        at_once = and_(columns.created_at == at, comes_after(columns.id, opt_out_id))
+        yield or_(comes_after(columns.created_at, at), at_once)

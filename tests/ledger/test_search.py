@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import func, insert, select, text, update
 
-from gateway.consent import Outcome
+from gateway.consent import Order, Outcome
 from gateway.errors import ErrorCode, Failure
 from gateway.ledger.ledger import Entry, Ledger
 from gateway.ledger.search import Criteria, FailedOptOuts
@@ -50,15 +50,18 @@ def test_a_search_finds_what_meets_all_criteria_newest_first(ledger: Ledger) -> 
     assert search(Criteria(after=(newest.created_at, newest.id))) == [other.id, pizza.id]
 
 
-def test_pages_lose_none_and_repeat_none_even_within_one_microsecond(ledger: Ledger) -> None:
+@pytest.mark.parametrize("order", Order)
+def test_pages_lose_none_and_repeat_none_even_within_one_microsecond(
+    ledger: Ledger, order: Order
+) -> None:
     entries = [Entry([make_opt_out_request(reference=str(number))]) for number in range(10)]
-    newest_first = sorted((one.opt_out.id for one in ledger.accept(entries)), reverse=True)
+    recorded = [one.opt_out.id for one in ledger.accept(entries)]
     seen: list[str] = []
     after: tuple[datetime, str] | None = None
-    while page := ledger.search(Criteria(after=after), 3):
+    while page := ledger.search(Criteria(order=order, after=after), 3):
         seen += [one.id for one in page]
         after = (page[-1].created_at, page[-1].id)
-    assert seen == newest_first
+    assert seen == sorted(recorded, reverse=order is Order.NEWEST)
 
 
 def test_what_is_not_there_is_none(ledger: Ledger) -> None:

@@ -35,6 +35,8 @@ FIELDS = (
     "status",
     "reference",
     "source",
+    "code",
+    "order",
     "since",
     "until",
     "limit",
@@ -80,6 +82,12 @@ def filled(client: FlaskClient, crmtext: FakeCrmText) -> FlaskClient:
         ({"until": "2999-01-01T00:00:00Z"}, "edcba"),
         ({"until": "2020-01-01T00:00:00Z"}, ""),
         ({"phone_number": NUMBER, "store": "PIZZA", "status": "opted_out"}, "a"),
+        ({"code": "customer_not_found"}, "c"),
+        ({"code": "crmtext_unavailable", "status": "pending"}, "e"),
+        ({"code": "internal_error"}, ""),
+        ({"order": "newest"}, "edcba"),
+        ({"order": "oldest"}, "abcde"),
+        ({"order": "oldest", "status": "opted_out"}, "ab"),
         ({"limit": 200}, "edcba"),
         (
             dict.fromkeys(FIELDS),
@@ -87,7 +95,7 @@ def filled(client: FlaskClient, crmtext: FakeCrmText) -> FlaskClient:
         ),
     ],
 )
-def test_a_search_finds_what_matches_all_fields_newest_first(
+def test_a_search_finds_what_matches_all_fields_in_the_order_asked_for(
     filled: FlaskClient, fields: dict[str, object], references: str
 ) -> None:
     assert found(filled, fields) == list(references)
@@ -118,19 +126,23 @@ def test_a_key_bound_to_a_store_finds_only_that_store(filled: FlaskClient) -> No
     }
 
 
+@pytest.mark.parametrize(("order", "expected"), [(None, "edcba"), ("oldest", "abcde")])
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
-def test_pages_show_everything_once(filled: FlaskClient, limit: int) -> None:
+def test_pages_show_everything_once(
+    filled: FlaskClient, limit: int, order: str | None, expected: str
+) -> None:
     references: list[str] = []
     cursor: object = None
     for _ in range(5 // limit + 1):
-        page = ok(post(filled, {"limit": limit, "cursor": cursor}, address=SEARCH))
+        fields = {"limit": limit, "cursor": cursor, "order": order}
+        page = ok(post(filled, fields, address=SEARCH))
         assert isinstance(page["items"], list)
         references += [item["reference"] for item in page["items"]]
         cursor = page["next_cursor"]
         if cursor is None:
             break
 
-    assert (references, cursor) == (list("edcba"), None)
+    assert (references, cursor) == (list(expected), None)
 
 
 def test_pages_are_stable_while_more_comes_in(filled: FlaskClient) -> None:
@@ -168,9 +180,16 @@ def test_a_made_up_cursor_is_refused(refused_client: FlaskClient, cursor: str) -
 def test_a_cursor_is_refused_in_another_search(filled: FlaskClient) -> None:
     cursor = ok(post(filled, {"limit": 1}, address=SEARCH))["next_cursor"]
 
-    other = post(filled, {"cursor": cursor, "store": "PIZZA"}, address=SEARCH)
+    for field in ({"store": "PIZZA"}, {"code": "customer_not_found"}, {"order": "oldest"}):
+        other = post(filled, {"cursor": cursor, **field}, address=SEARCH)
+        assert refusal(other)["code"] == "invalid_request"
 
-    assert refusal(other)["code"] == "invalid_request"
+
+def test_a_cursor_belongs_to_what_a_search_means(filled: FlaskClient) -> None:
+    cursor = ok(post(filled, {"limit": 1, "phone_number": NUMBER}, address=SEARCH))["next_cursor"]
+    same = {"phone_number": f"+1 {NUMBER}", "order": "newest", "status": None, "cursor": cursor}
+
+    assert found(filled, same) == ["c", "a"]
 
 
 def test_a_cursor_shows_another_key_only_what_it_may_see(filled: FlaskClient) -> None:
@@ -192,6 +211,9 @@ def test_a_cursor_shows_another_key_only_what_it_may_see(filled: FlaskClient) ->
         ({"source": ["api:billing"]}, "/source", "invalid"),
         ({"since": "yesterday"}, "/since", "invalid"),
         ({"until": "2026-11-22"}, "/until", "invalid"),
+        ({"code": "timeout"}, "/code", "invalid"),
+        ({"order": "desc"}, "/order", "invalid"),
+        ({"order": 1}, "/order", "invalid"),
         ({"limit": 0}, "/limit", "invalid"),
         ({"limit": 201}, "/limit", "invalid"),
         ({"limit": "5"}, "/limit", "invalid"),

@@ -8,7 +8,7 @@ from uuid import UUID
 from flask import Blueprint, Response, g, request
 
 from gateway.accounts import ALL_STORES, ApiKey
-from gateway.consent import OptOut, OptOutRequest, Status
+from gateway.consent import OptOut, OptOutRequest, Order, Status
 from gateway.delivery.acceptance import Acceptance
 from gateway.errors import ErrorCode, GatewayError
 from gateway.ledger.ledger import Ledger
@@ -199,7 +199,7 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
             "Search opt-outs",
             {
                 200: Success(
-                    "Newest first.",
+                    "A page; its `next_cursor` is the `cursor` of the next.",
                     dumped(_result_schema, {"items": [examples.OPTED_OUT], "next_cursor": None}),
                 )
             },
@@ -215,6 +215,7 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
         limit, cursor = fields.pop("limit") or _DEFAULT_LIMIT, fields.pop("cursor")
         number = fields["phone_number"]
         fields["phone_number"] = number and number.digits
+        fields["order"] = Order(fields["order"] or Order.NEWEST)
         if fields["store"]:
             stores_for(g.caller, fields["store"], keywords)
         after = None if cursor is None else cursors.read(cursor, fields)

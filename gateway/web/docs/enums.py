@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
-from gateway.consent import Means, Status
+from gateway.consent import Means, Order, Status
 from gateway.errors import ERRORS, ErrorCode
 
 MEANINGS: Mapping[type[StrEnum], Mapping[str, str]] = {
@@ -24,6 +24,10 @@ MEANINGS: Mapping[type[StrEnum], Mapping[str, str]] = {
         Means.SOCIAL_MEDIA: "They wrote on social media.",
         Means.KEYWORD_REPLY: "They replied to a text message.",
         Means.OTHER: "In another way.",
+    },
+    Order: {
+        Order.NEWEST: "Newest first. This is the default.",
+        Order.OLDEST: "Oldest first.",
     },
     ErrorCode: {code: f"{kind.title}." for code, kind in ERRORS.items()},
 }
