@@ -26,18 +26,22 @@ _log = logging.getLogger(__name__)
 
 # Transactions are short and none is open while CRM Text is asked, so a few connections serve many
 # threads; a small Postgres plan allows 20 in all.
-_POOL_SIZE = 6
+POOL_SIZE = 6
 BUSY_SECONDS = 5
+_LOCK_SECONDS = 4
 # For what goes through many rows, as a search, a scrape or a retry of all; the server itself ends
 # a statement after 15 s.
 MANY_ROWS_SECONDS = 20
 _WAIT_INTERVAL_SECONDS = 0.1
 _PAUSE_SECONDS = 0.001
-# A process that stops in the middle of a transaction must not hold up all others for good.
-_POSTGRES_OPTIONS = (
-    "-c lock_timeout=4s -c statement_timeout=15s -c idle_in_transaction_session_timeout=10s "
+# Begins a transaction that cannot hold up all others for good. A connection pooler, as PgBouncer in
+# transaction mode, keeps neither start-up options nor a session's settings, so the limits are set
+# with each BEGIN, in the same round trip.
+_BEGIN_POSTGRES = (
+    "BEGIN; SET LOCAL lock_timeout = '{lock_seconds}s'; SET LOCAL statement_timeout = '15s'; "
+    "SET LOCAL idle_in_transaction_session_timeout = '10s'; "
     # A plan made while the queue was short scans the whole table when it is long.
-    "-c plan_cache_mode=force_custom_plan"
+    "SET LOCAL plan_cache_mode = force_custom_plan"
 )
 # A server that is cut off says nothing: without these, a connection to it hangs for hours.
 _POSTGRES_SIGNS_OF_LIFE = {
@@ -84,12 +88,18 @@ def cause_of(error: SQLAlchemyError) -> str:
     return next(words, type(original or error).__name__)
 
 
+def is_lock_timeout(error: BaseException) -> bool:
+    """Whether PostgreSQL gave up waiting for somebody else's lock."""
+    original = getattr(error.__cause__, "orig", None)
+    return isinstance(original, psycopg.errors.LockNotAvailable)
+
+
 def create_ledger_engine(url: URL) -> Engine:
     """An engine that may be made before a fork. It connects when it is first used."""
     is_sqlite = url.get_backend_name() == "sqlite"
     engine = create_engine(
         url,
-        pool_size=_POOL_SIZE,
+        pool_size=POOL_SIZE,
         max_overflow=0,
         pool_timeout=BUSY_SECONDS,
         pool_pre_ping=not is_sqlite,
@@ -101,6 +111,7 @@ def create_ledger_engine(url: URL) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
     else:
         event.listen(engine, "do_connect", _connect_postgres)
+        event.listen(engine, "begin", _begin_postgres)
     # A child that used its parent's sockets would mix up their answers.
     os.register_at_fork(after_in_child=lambda: engine.dispose(close=False))
     return engine
@@ -141,7 +152,7 @@ _ends_at: ContextVar[float | None] = ContextVar("ends_at", default=None)
 class _PostgresConnection(psycopg.Connection[Any]):
     """Gives up a server that says nothing, as one that was stopped in its tracks.
 
-    The time limits that the server keeps (_POSTGRES_OPTIONS) are no help then.
+    The time limits that the server keeps are no help then.
     """
 
     def wait(
@@ -161,6 +172,11 @@ class _PostgresConnection(psycopg.Connection[Any]):
             raise
 
 
+def _begin_postgres(connection: Connection) -> None:
+    seconds = connection.get_execution_options().get("lock_seconds", _LOCK_SECONDS)
+    connection.exec_driver_sql(_BEGIN_POSTGRES.format(lock_seconds=seconds))
+
+
 def _connect_postgres(
     _: object, __: object, arguments: list[Any], options: dict[str, Any]
 ) -> _PostgresConnection:
@@ -175,7 +191,9 @@ def _connect_postgres(
 def _postgres_arguments(url: URL) -> dict[str, object]:
     arguments: dict[str, object] = {
         "connect_timeout": BUSY_SECONDS,
-        "options": _POSTGRES_OPTIONS,
+        # A pooler may give the next transaction a server that has not prepared the statement.
+        "prepare_threshold": None,
+        "autocommit": True,  # transactions are begun below, not by the driver
         # In a database without an encoding (SQL_ASCII) texts would come back as bytes.
         "client_encoding": "utf8",
         **_POSTGRES_SIGNS_OF_LIFE,

@@ -40,8 +40,10 @@ from gateway.ledger import receipts, rows
 from gateway.ledger.database import (
     BUSY_SECONDS,
     MANY_ROWS_SECONDS,
+    POOL_SIZE,
     check_files,
     deadline,
+    is_lock_timeout,
 )
 from gateway.ledger.pace import Pace
 from gateway.ledger.receipts import Receipt
@@ -50,6 +52,9 @@ from gateway.ledger.schedule import delay_seconds, enough_attempts
 from gateway.ledger.search import FailedOptOuts, LedgerReader, translated
 from gateway.ledger.tables import PROBE, WORKER, UtcTime, attempts, clock, opt_outs
 
+# Connections that never wait for a turn within the pace, and how long the others wait for its row.
+_CONNECTIONS_KEPT_FREE = 2
+_LOCK_SECONDS_FOR_A_TURN = 1
 # For so long a write proves that the next one is possible.
 _PROVED_SECONDS = 5.0
 
@@ -112,6 +117,7 @@ class Ledger(LedgerReader):
         self._delivery_time = timedelta(days=delivery_days)
         self._enough_attempts = enough_attempts(delivery_days)
         self._writer = threading.Lock()
+        self._turn_takers = threading.BoundedSemaphore(POOL_SIZE - _CONNECTIONS_KEPT_FREE)
         self._written_at = float("-inf")
         self._insert = _insert_once(
             postgresql.insert(opt_outs) if self._on_postgres else sqlite.insert(opt_outs)
@@ -128,20 +134,43 @@ class Ledger(LedgerReader):
         (idempotency_key_reused), and CommitLost where they may be on record all the same.
         """
         numbered = [(str(uuid.uuid4()), entry) for entry in entries]
+        with self._room_for_turns(claims, patience_seconds) as turns:
+            try:
+                return self._accept(numbered, turns, patience_seconds)
+            except CommitLost as lost:
+                try:  # with the same ids: what is on record already is found and not doubled
+                    return self._accept(numbered, 0, 0)
+                except LedgerUnavailable:
+                    raise lost from None
+            except LedgerUnavailable as error:
+                if not (turns and is_lock_timeout(error)):
+                    raise
+        # Somebody holds on to the pace. Accepting needs no turn.
+        return self._accept(numbered, 0, 0)
+
+    @contextmanager
+    def _room_for_turns(self, claims: int, patience_seconds: float) -> Iterator[int]:
+        """How many turns may be taken now: who waits for one keeps a connection.
+
+        On Postgres some connections are left to those who need no turn.
+        """
+        if not (claims and self._pace and self._on_postgres):
+            yield claims
+            return
+        has_room = self._turn_takers.acquire(timeout=patience_seconds)
         try:
-            return self._accept(numbered, claims, patience_seconds)
-        except CommitLost as lost:
-            try:  # with the same ids: what is on record already is found and not doubled
-                return self._accept(numbered, claims, patience_seconds)
-            except LedgerUnavailable:
-                raise lost from None
+            yield claims if has_room else 0
+        finally:
+            if has_room:
+                self._turn_takers.release()
 
     def _accept(
         self, numbered: Sequence[tuple[str, Entry]], claims: int, patience_seconds: float
     ) -> list[Recorded]:
         # Always in the same order: two that wait for each other's receipts would never end.
         order = sorted(numbered, key=lambda one: one[1].receipt.key if one[1].receipt else "")
-        with self._writing() as (connection, now):
+        lock_seconds = _LOCK_SECONDS_FOR_A_TURN if claims else None
+        with self._writing(lock_seconds=lock_seconds) as (connection, now):
             turns = _Turns(self._pace, connection, claims, patience_seconds)
             recorded = {
                 entry_id: self._accept_entry(connection, now, turns, entry_id, entry)
@@ -333,13 +362,16 @@ class Ledger(LedgerReader):
             connection.execute(update(clock).where(clock.c.name == WORKER).values(at=now))
 
     @contextmanager
-    def _writing(self, seconds: float = BUSY_SECONDS) -> Iterator[tuple[Connection, datetime]]:
+    def _writing(
+        self, seconds: float = BUSY_SECONDS, lock_seconds: int | None = None
+    ) -> Iterator[tuple[Connection, datetime]]:
         """A transaction that may wait for the database for so many seconds in all."""
         ends_at = time.monotonic() + seconds
         is_committing = False
         with translated(), deadline(seconds), self._place_to_write(ends_at):
             try:
-                with self.engine.connect() as connection:
+                options = {} if lock_seconds is None else {"lock_seconds": lock_seconds}
+                with self.engine.connect().execution_options(**options) as connection:
                     with connection.begin():
                         yield connection, self._now(connection)
                         is_committing = True

@@ -4,7 +4,10 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from multiprocessing import get_context
+
+import pytest
 
 from gateway.consent import Status
 from gateway.ledger.ledger import Entry, Ledger
@@ -18,6 +21,7 @@ from tests.support.ledgers import (
     let_pass,
     make_ledger,
 )
+from tests.support.postgres import new_postgres_ledger
 
 
 def test_turns_are_evenly_spaced_and_none_is_promised_beyond_the_patience(
@@ -130,3 +134,26 @@ def most_in_a_second(moments: list[float]) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
+
+
+@pytest.mark.postgres
+def test_accepting_goes_on_while_somebody_holds_the_rate_limit_s_row() -> None:
+    ledger = make_ledger(new_postgres_ledger(), CRMTEXT_RATE="30")
+    seconds: list[float] = []
+
+    def accept(claims: int) -> None:
+        started_at = time.monotonic()
+        entry = Entry([make_opt_out_request()])
+        (recorded,) = ledger.accept([entry], claims=claims, patience_seconds=2)
+        assert (recorded.opt_out.status, recorded.claim) == (Status.PENDING, None)
+        seconds.append(time.monotonic() - started_at if not claims else 0)
+
+    other = make_ledger(ledger.engine.url.render_as_string(hide_password=False))
+    with other.engine.begin() as connection:
+        connection.exec_driver_sql("SELECT * FROM clock WHERE name = 'pace' FOR UPDATE")
+        at_once(*[partial(accept, 1)] * 20, *[partial(accept, 0)] * 14)
+
+    assert max(seconds) < 3
+    assert len(seconds) == 34
+    other.engine.dispose()
+    ledger.engine.dispose()

@@ -146,7 +146,11 @@ def _make_template(server: Postgres) -> None:
 def _as_owner(command: list[str]) -> list[str]:
     binaries = _binaries()
     assert binaries is not None, "PostgreSQL is not installed"
-    path = [str(binaries / command[0]), *command[1:]]
+    return as_owner([str(binaries / command[0]), *command[1:]])
+
+
+def as_owner(path: list[str]) -> list[str]:
+    """The command as a user who is not root."""
     # Ends with the process that started it, should that be killed.
     setpriv = ["setpriv", "--pdeathsig=QUIT"]
     if os.getuid() == 0:
