@@ -3,13 +3,16 @@
 import logging
 import time
 import uuid
+from collections.abc import Sequence
 
 from flask import Flask, Response, g, request
 
 from gateway.assembly import make_acceptance, open_ledger
+from gateway.consent import OptOut
 from gateway.ledger.webhook_messages import WebhookMessages
 from gateway.logs import request_id
 from gateway.metrics import REQUESTS
+from gateway.phone_number import mask_phone_numbers
 from gateway.settings import Settings
 from gateway.web import operations, problems
 from gateway.web.api import opt_outs, webhooks
@@ -24,6 +27,8 @@ _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 
+# A webhook can bring thousands.
+_MOST_LOGGED = 20
 _METHODS = frozenset({"GET", "HEAD", "POST", "OPTIONS", "PUT", "PATCH", "DELETE"})
 
 _log = logging.getLogger(__name__)
@@ -31,7 +36,6 @@ _log = logging.getLogger(__name__)
 
 def create_app(settings: Settings) -> Flask:
     app = Flask("gateway", static_folder=None)
-    app.json.sort_keys = False  # type: ignore[attr-defined]  # the default provider has it
     # A doubled slash is another address: the redirect would go to wherever the Host header says.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = False
@@ -65,7 +69,8 @@ def _end(response: Response) -> Response:
         response.headers.setdefault(name, text)
     response.headers["X-Request-ID"] = request_id.get()
     caller = g.get("caller")
-    _log.info(
+    _log.log(
+        logging.WARNING if response.status_code >= 500 else logging.INFO,
         "request answered",
         extra={
             "method": method,
@@ -73,9 +78,31 @@ def _end(response: Response) -> Response:
             "status": response.status_code,
             "seconds": round(seconds, 4),
             "caller": caller.name if caller else None,
+            **_opt_outs_of_the_request(),
+            **_problem_in(response),
         },
     )
     return response
+
+
+def _opt_outs_of_the_request() -> dict[str, object]:
+    """The members that the worker's lines have too, so that an opt-out can be followed."""
+    opt_outs: Sequence[OptOut] = g.get("opt_outs", ())
+    if len(opt_outs) == 1:
+        return {"opt_out": opt_outs[0].id, "store": opt_outs[0].store}
+    if not opt_outs:
+        return {}
+    stores = sorted({opt_out.store for opt_out in opt_outs})
+    return {"opt_outs": [opt_out.id for opt_out in opt_outs[:_MOST_LOGGED]], "stores": stores}
+
+
+def _problem_in(response: Response) -> dict[str, object]:
+    if response.mimetype != problems.MEDIA_TYPE:
+        return {}
+    body = response.get_json()
+    if response.status_code < 500:
+        return {"code": body["code"]}
+    return {"code": body["code"], "why": mask_phone_numbers(body["detail"])}
 
 
 def _forget(_: BaseException | None) -> None:

@@ -1,6 +1,8 @@
 """JSON answers, each a line of its own."""
 
-from flask import Response, json, make_response
+import json
+
+from flask import Response, make_response
 from marshmallow import Schema
 
 

@@ -98,6 +98,6 @@ def _framework_problem(error: HTTPException) -> Response:
 
 
 def _bug(error: Exception) -> Response:
-    _log.error("unexpected error", exc_info=error)
+    _log.error("unexpected error", exc_info=error, extra={"error": type(error).__name__})
     what = "Unexpected error. Search the gateway's log for this request_id."
     return problem(Failure(ErrorCode.INTERNAL_ERROR, what))

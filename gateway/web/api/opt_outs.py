@@ -78,7 +78,9 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
             g.caller = caller_of(settings.api_keys, request.headers.get("Authorization", ""))
 
     def find(opt_out_id: UUID) -> OptOut:
-        return visible_to(g.caller, ledger.find(str(opt_out_id)))
+        opt_out = visible_to(g.caller, ledger.find(str(opt_out_id)))
+        g.opt_outs = [opt_out]  # for the log
+        return opt_out
 
     @api.post("")
     @described(
@@ -130,7 +132,7 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
         recorded = acceptance.accept(requests, receipt, wait_seconds=prefer.wait_seconds)
         # Another key of the same name may have made them.
         opt_outs = [visible_to(g.caller, one.opt_out) for one in recorded]
-        opt_outs = opt_outs or [visible_to(g.caller, None)]
+        opt_outs = g.opt_outs = opt_outs or [visible_to(g.caller, None)]
         is_for_all = fields["store"] == ALL_STORES
         response = _answer_all(opt_outs) if is_for_all else _answer(opt_outs[0])
         if prefer.applied:

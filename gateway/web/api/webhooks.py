@@ -3,7 +3,7 @@
 import logging
 from datetime import UTC, datetime, timedelta
 
-from flask import Blueprint, Response, make_response, request
+from flask import Blueprint, Response, g, make_response, request
 
 from gateway.consent import OptOutRequest
 from gateway.delivery.acceptance import Acceptance
@@ -87,6 +87,7 @@ def blueprint(settings: Settings, acceptance: Acceptance, messages: WebhookMessa
             raise GatewayError(ErrorCode.UNAUTHORIZED, SENTENCES[refusal])
         reading = sender.read(body, headers, now)
         recorded = acceptance.accept_all([_entry(sender, one) for one in reading.withdrawals])
+        g.opt_outs = [one.opt_out for one in recorded]  # for the log
         if not recorded:
             messages.count(source, IGNORED)
             _log.info("webhook ignored", extra={"source": source, "events": reading.ignored})
