@@ -4,29 +4,18 @@ import base64
 import math
 import re
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException, RemoteDisconnected
-
-import requests
-from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
+from urllib.parse import urlencode
 
 from gateway.accounts import Store
 from gateway.consent import LookUp, Outcome
-from gateway.crmtext.answers import (
-    Method,
-    Question,
-    Scrub,
-    read_answer,
-    scrub_for,
-    without_xml,
-)
-from gateway.deadline_http import DeadlineHttp
+from gateway.crmtext.answers import Method, Question, Scrub, read_answer, scrub_for, without_xml
+from gateway.deadline_http.client import DeadlineHttp
+from gateway.deadline_http.exchange import HttpAnswer, NotHttp
 from gateway.errors import ErrorCode, Failure
 
-_LARGEST_ANSWER = 1024 * 1024
 _LONGEST_WAIT_SECONDS = 6 * 60 * 60
 
 
@@ -36,7 +25,7 @@ class CrmText:
     def __init__(self, url: str, timeout_seconds: float, stores: Iterable[Store]) -> None:
         self._http = DeadlineHttp(url, timeout_seconds)
         self._timeout_seconds = timeout_seconds
-        self._stores = {store.keyword: (_request(url, store), _scrub(store)) for store in stores}
+        self._stores = {store.keyword: (_headers(store), _scrub(store)) for store in stores}
 
     def opt_out(self, phone_number: str, store: str) -> Outcome:
         """Asks CRM Text once. Whatever goes wrong out there is an Outcome, never an exception."""
@@ -51,61 +40,50 @@ class CrmText:
         if question.store not in self._stores:
             what = f"CRMTEXT_AUTH_STRINGS has no entry for store {question.store}."
             return Outcome(Failure(ErrorCode.CRMTEXT_AUTH_FAILED, what))
-        template, scrub = self._stores[question.store]
-        request = template.copy()
-        form = {"method": question.method, "phone_number": question.phone_number}
-        request.prepare_body(form, None)
+        headers, scrub = self._stores[question.store]
+        form = urlencode({"method": question.method, "phone_number": question.phone_number})
         try:
-            response = self._http.send(request)
-        except requests.RequestException as error:
-            return Outcome(self._no_answer(error))
-        with closing(response):  # back in the pool if it was read to its end, else cut
-            outcome = self._outcome(question, response, scrub)
-        failure = outcome.failure
-        if failure:
-            retry_after = _retry_after(response.headers.get("Retry-After", ""))
-            failure = replace(failure, retry_after=retry_after)
-        return replace(outcome, failure=failure, http_status=response.status_code)
-
-    def _outcome(self, question: Question, response: requests.Response, scrub: Scrub) -> Outcome:
-        status = response.status_code
-        try:
-            body: bytes = response.raw.read(_LARGEST_ANSWER + 1, decode_content=True)
-        except ReadTimeoutError:
-            return Outcome(self._timed_out())
-        except (HTTPError, ValueError) as error:  # a negative chunk size is a ValueError
-            why = f"was cut short or is garbled ({type(error).__name__})"
-            return without_xml(question, status, why)
-        if len(body) > _LARGEST_ANSWER:
-            return without_xml(question, status, "is larger than 1 MiB")
-        return read_answer(question, status, body, scrub)
-
-    def _no_answer(self, error: requests.RequestException) -> Failure:
-        if isinstance(error, requests.Timeout):
-            return self._timed_out()
-        cause = _root(error)
-        is_broken_http = isinstance(cause, HTTPException | InvalidHeader)
-        if is_broken_http and not isinstance(cause, RemoteDisconnected):
-            what = f"CRM Text's answer is not HTTP ({type(cause).__name__})."
-            return Failure(ErrorCode.CRMTEXT_INVALID_RESPONSE, what)
-        what = f"There was no connection to CRM Text, or it was lost ({type(cause).__name__})."
-        return Failure(ErrorCode.CRMTEXT_UNREACHABLE, what)
-
-    def _timed_out(self) -> Failure:
-        what = f"CRM Text gave no complete answer within {self._timeout_seconds:g} seconds."
-        return Failure(ErrorCode.CRMTEXT_TIMEOUT, what)
+            with self._http.post(headers, form.encode()) as answer:
+                outcome = _outcome(question, answer, scrub)
+                if _is_crm_texts(outcome):
+                    answer.trust()
+        except TimeoutError:
+            what = f"CRM Text gave no complete answer within {self._timeout_seconds:g} seconds."
+            return Outcome(Failure(ErrorCode.CRMTEXT_TIMEOUT, what))
+        except OSError as error:
+            what = f"There was no connection to CRM Text, or it was lost ({type(error).__name__})."
+            return Outcome(Failure(ErrorCode.CRMTEXT_UNREACHABLE, what))
+        except NotHttp:
+            what = "CRM Text's answer is not HTTP, or was cut short."
+            return Outcome(Failure(ErrorCode.CRMTEXT_INVALID_RESPONSE, what))
+        return outcome
 
 
-def _request(url: str, store: Store) -> requests.PreparedRequest:
-    """The call without its body: prepared once, since preparing it costs more than sending it."""
-    headers = {
+def _outcome(question: Question, answer: HttpAnswer, scrub: Scrub) -> Outcome:
+    if answer.fault:
+        outcome = without_xml(question, answer.status, answer.fault)
+    else:
+        outcome = read_answer(question, answer.status, answer.body, scrub)
+    failure = outcome.failure
+    if failure:
+        failure = replace(failure, retry_after=_retry_after(answer.headers.get("retry-after", "")))
+    return replace(outcome, failure=failure, http_status=answer.status)
+
+
+def _is_crm_texts(outcome: Outcome) -> bool:
+    """Whether it is CRM Text's XML, and fits what was asked: what does not may be another's."""
+    is_invalid = outcome.failure and outcome.failure.code is ErrorCode.CRMTEXT_INVALID_RESPONSE
+    return outcome.crmtext is not None and not is_invalid
+
+
+def _headers(store: Store) -> dict[str, str]:
+    return {
         "Authorization": f"Basic {_basic_credentials(store)}",
         "Accept": "text/xml, application/xml",
         "Accept-Encoding": "identity",
         "User-Agent": "crmtext-gateway",
+        "Content-Type": "application/x-www-form-urlencoded",
     }
-    # No Session prepares it, so no .netrc entry can replace the Authorization header.
-    return requests.Request("POST", url, headers=headers).prepare()
 
 
 def _basic_credentials(store: Store) -> str:
@@ -125,10 +103,3 @@ def _retry_after(text: str) -> int | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return min(max(math.ceil(seconds), 0), _LONGEST_WAIT_SECONDS)
-
-
-def _root(error: BaseException) -> BaseException:
-    """What lies under the wrappings of requests and urllib3."""
-    within = (getattr(error, "reason", None), *reversed(error.args), error.__cause__)
-    inner = next((one for one in within if isinstance(one, BaseException)), None)
-    return error if inner is None else _root(inner)

@@ -9,23 +9,13 @@ from gateway.consent import Outcome
 from gateway.errors import ErrorCode, Failure
 from tests.support.crmtext_calls import INVALID, TIMEOUT, UNREACHABLE, connect, timed
 from tests.support.factories import NUMBER
-from tests.support.fake_crmtext import FakeCrmText, Reply, self_signed, xml
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return self_signed(tmp_path_factory.mktemp("tls"))
+from tests.support.fake_crmtext import FakeCrmText, Reply, xml
 
 
 @pytest.fixture
 def secure(certificate: tuple[Path, Path]) -> Iterator[FakeCrmText]:
     with FakeCrmText(tls=certificate) as running:
         yield running
-
-
-@pytest.fixture
-def trusted(certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
 
 
 @pytest.mark.usefixtures("trusted")

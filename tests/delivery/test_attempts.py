@@ -32,6 +32,7 @@ def test_an_accepted_opt_out_is_tried_again_after_every_failure_until_it_is_conf
 ) -> None:
     crmtext.answers(
         DOWN,
+        Reply(reset=True),  # of the kept connection, so the call is made once more
         Reply(reset=True),
         Reply(delay=3),
         Reply(401, xml("401", "Unauthorized")),
