@@ -198,12 +198,8 @@ def test_no_log_line_of_a_delivery_shows_the_number(
     output = (tmp_path / "worker.log").read_text()
     assert "9995551234" not in output
     messages = [json.loads(line)["message"] for line in output.splitlines()]
-    assert messages == [
-        "worker started",
-        *["attempt failed"] * 2,
-        *["attempt succeeded"] * 3,
-        "worker stopped",
-    ]
+    assert (messages[0], messages[-1]) == ("worker started", "worker stopped")
+    assert sorted(messages[1:-1]) == ["attempt failed"] * 2 + ["attempt succeeded"] * 3
 
 
 @pytest.mark.postgres
