@@ -18,13 +18,22 @@ from tests.support.fake_crmtext import FakeCrmText
 from tests.support.ledgers import make_ledger
 from tests.support.postgres import Postgres, new_postgres_ledger, running_postgres
 
+pytest_plugins = ["tests.drills.figures"]
+
+
+@pytest.fixture(scope="session")
+def no_authorities(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder without certificates. To load the usual ones for each gateway takes long."""
+    return str(tmp_path_factory.mktemp("authorities"))
+
 
 @pytest.fixture(autouse=True)
-def a_plain_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def a_plain_machine(monkeypatch: pytest.MonkeyPatch, no_authorities: str) -> None:
     """The developer's own proxies and authorities stay out of it."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "requests_ca_bundle", "curl_ca_bundle"):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "curl_ca_bundle"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", no_authorities)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """What 'pip install .' installs."""
 
-import subprocess
 import tomllib
 from fnmatch import fnmatch
 from importlib import import_module
@@ -12,14 +11,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 def test_all_that_is_read_at_run_time_is_installed() -> None:
     """setuptools leaves out what is not Python unless a pattern names it."""
-    listed = subprocess.run(
-        ["git", "ls-files", "gateway", "schemas"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    files = [ROOT / name for name in listed.stdout.splitlines() if not name.endswith(".py")]
+    everything = [*(ROOT / "gateway").rglob("*.*"), *(ROOT / "schemas").rglob("*.*")]
+    files = [file for file in everything if file.suffix not in (".py", ".pyc")]
     patterns = PROJECT["tool"]["setuptools"]["package-data"]["*"]
 
     assert files

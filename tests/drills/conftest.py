@@ -1,14 +1,13 @@
-"""What drills share: an environment with short leases, and figures that the summary shows."""
+"""What drills share: an environment with short leases, and figures for the summary."""
 
 from collections.abc import Callable
 
 import pytest
 
+from tests.drills.figures import FIGURES
 from tests.drills.load import Report
 from tests.support.factories import make_environment
 from tests.support.fake_crmtext import FakeCrmText
-
-_FIGURES = "figures"
 
 
 @pytest.fixture
@@ -25,17 +24,4 @@ def environment(crmtext: FakeCrmText, any_database_url: str) -> dict[str, str]:
 @pytest.fixture
 def report(record_property: Callable[[str, object], None]) -> Report:
     """Shows figures in the summary at the end."""
-    return lambda figures: record_property(_FIGURES, str(figures))
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
-    lines = [
-        f"{one.nodeid.rpartition('::')[2]}: {figures}"
-        for one in reports
-        for name, figures in getattr(one, "user_properties", [])
-        if name == _FIGURES and one.when == "call"
-    ]
-    if lines:
-        terminalreporter.section("drills")
-        terminalreporter.write_line("\n".join(lines))
+    return lambda figures: record_property(FIGURES, str(figures))

@@ -12,7 +12,7 @@ from tests.support.fake_crmtext import FakeCrmText
 from tests.support.ledgers import wait_until
 from tests.support.processes import running_worker
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("drills 2")]
 
 
 def test_crm_text_is_down_and_comes_back(

@@ -16,7 +16,7 @@ from tests.support.fake_crmtext import FakeCrmText, Reply, xml
 from tests.support.ledgers import wait_until
 from tests.support.processes import has_started, running_worker
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("drills 1")]
 
 LEASE_SECONDS = 11
 SLOW = Reply(delay=0.3, body=xml())  # so that a kill meets some in flight

@@ -14,7 +14,7 @@ from tests.support.ledgers import make_ledger, wait_until
 from tests.support.postgres import Postgres
 from tests.support.processes import running_worker
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("drills 2")]
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])

@@ -16,7 +16,7 @@ from tests.support.fake_crmtext import FakeCrmText, Reply, xml
 from tests.support.ledgers import accepted, found, wait_until
 from tests.support.processes import running_worker
 
-pytestmark = pytest.mark.drill
+pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("drills 2")]
 
 LEASE_SECONDS = 11
 
