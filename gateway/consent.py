@@ -106,7 +106,7 @@ class OptOut:
     """An opt-out as the ledger has it."""
 
     id: str
-    status: Status
+    status: Status | str  # a text of its own where a newer version wrote it
     phone_number: str | None
     store: str
     reference: str | None

@@ -14,6 +14,8 @@ from gateway.errors import ErrorCode
 from gateway.ledger.search import FailedOptOuts
 from gateway.settings import Settings
 
+# So many in one transaction: others must not wait for it, and none is lost if it breaks off.
+_BATCH = 2_000
 _SKIPPED = "the customer may have opted in again since; --older-too includes them"
 
 
@@ -24,7 +26,7 @@ _SKIPPED = "the customer may have opted in again since; --older-too includes the
 @click.option(
     "--older-too",
     is_flag=True,
-    help="Also those older than DELIVERY_DAYS; their customers may have opted in again since.",
+    help="Also those given up over DELIVERY_DAYS ago; the customers may have opted in again since.",
 )
 @click.option("--dry-run", is_flag=True, help="Only show how many there are.")
 @click.option("--yes", is_flag=True, help="Do not ask; needed where there is no terminal.")
@@ -58,19 +60,24 @@ def retry(
     refuse_unknown_store(settings, store)
     days = settings.delivery_days
     of_any_age = FailedOptOuts(code, store)
-    which = of_any_age if older_too else replace(of_any_age, younger_than=timedelta(days=days))
+    which = of_any_age if older_too else replace(of_any_age, given_up_within=timedelta(days=days))
     ledger = open_current_ledger(settings)
     counts = ledger.count_failed(which)
     count = sum(counts.values())
     older = sum(ledger.count_failed(of_any_age).values()) - count
     show("failed", [f"{number:>9} {name}" for name, number in counts.items()] or ["none"])
     if older:
-        show("skipped", [f"{older:>9} older than {days:g} days: {_SKIPPED}"])
+        show("skipped", [f"{older:>9} given up over {days:g} days ago: {_SKIPPED}"])
     if count == 0 or dry_run:
         return
     if not yes:
         click.confirm(f"Deliver {_opt_outs(count)} again?", abort=True)
-    click.echo(f"{_opt_outs(ledger.retry_failed(which))} will be delivered again.")
+    retried = 0
+    with click.progressbar(length=count, label="retrying", file=sys.stderr) as progress:
+        while batch := ledger.retry_failed(which, limit=_BATCH):
+            retried += batch
+            progress.update(batch)
+    click.echo(f"{_opt_outs(retried)} will be delivered again.")
 
 
 def _opt_outs(count: int) -> str:

@@ -32,7 +32,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 
 from gateway.consent import OptOut, OptOutRequest, Outcome, Status
 from gateway.errors import LedgerUnavailable
@@ -306,12 +306,18 @@ class Ledger(LedgerReader):
         opted out twice, since each call makes CRM Text text them.
         """
         columns = rows.after_attempt(opt_out)
-        mine = {"row": opt_out.id, "held": claim.token, "failures": claim.failures + 1}
         attempt = words_columns(outcome.crmtext) | {
             "row": claim.attempt_id,
             "outcome": outcome.name,
             "http_status": outcome.http_status,
         }
+        try:
+            return self._end_attempt(claim, opt_out, columns, attempt)
+        except DataError:  # the database has no such characters: the outcome counts, not the words
+            return self._end_attempt(claim, opt_out, rows.in_ascii(columns), rows.in_ascii(attempt))
+
+    def _end_attempt(self, claim: Claim, opt_out: OptOut, columns: Values, attempt: Values) -> bool:
+        mine = {"row": opt_out.id, "held": claim.token, "failures": claim.failures + 1}
         with self._writing() as (connection, now):
             connection.execute(_END_ATTEMPT, attempt | {"ended_at": now})
             is_mine = connection.execute(_END_CLAIM, columns | mine).rowcount == 1
@@ -341,10 +347,11 @@ class Ledger(LedgerReader):
             row = connection.execute(statement).one_or_none()
             return None if row is None else read_opt_out(row)
 
-    def retry_failed(self, which: FailedOptOuts) -> int:
-        """Makes these failed opt-outs pending again, and says how many they were."""
+    def retry_failed(self, which: FailedOptOuts, *, limit: int) -> int:
+        """Makes up to ``limit`` of these failed opt-outs pending again; says how many they were."""
         with self._writing(MANY_ROWS_SECONDS) as (connection, now):
-            statement = update(opt_outs).where(*which.conditions(now)).values(self._due(now))
+            batch = select(opt_outs.c.id).where(*which.conditions(now)).limit(limit)
+            statement = update(opt_outs).where(opt_outs.c.id.in_(batch)).values(self._due(now))
             return connection.execute(statement).rowcount
 
     def check_writable(self) -> None:

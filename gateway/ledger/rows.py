@@ -48,7 +48,7 @@ def claimed(lease_ends_at: datetime, claim: str) -> Values:
     return {"next_attempt_at": lease_ends_at, "claim": claim}
 
 
-def ended(status: Status, failure: Failure | None = None, **outcome: Any) -> Values:  # noqa: ANN401
+def ended(status: str, failure: Failure | None = None, **outcome: Any) -> Values:  # noqa: ANN401
     """Nobody tries it again by itself."""
     return _NOTHING_YET | _failure_columns(failure) | _ENDED | {"status": status} | outcome
 
@@ -69,6 +69,17 @@ def after_attempt(opt_out: OptOut) -> Values:
     )
 
 
+def in_ascii(values: Values) -> Values:
+    """The same values, with a question mark for each character that is not ASCII."""
+
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return in_ascii(value)
+        return value.encode("ascii", "replace").decode() if isinstance(value, str) else value
+
+    return {name: plain(value) for name, value in values.items()}
+
+
 def read_opt_out(row: LedgerRow) -> OptOut:
     failure = None
     if row.error_code is not None:
@@ -80,7 +91,8 @@ def read_opt_out(row: LedgerRow) -> OptOut:
         customer = replace(customer, updated_at=datetime.fromisoformat(row.customer["updated_at"]))
     return OptOut(
         id=row.id,
-        status=Status(row.status),
+        # A newer version that shares the ledger during an upgrade may know more statuses.
+        status=Status(row.status) if row.status in list(Status) else row.status,
         phone_number=row.phone_number,
         store=row.store,
         reference=row.reference,

@@ -49,16 +49,17 @@ class FailedOptOuts:
 
     error_code: str | None = None
     store: str | None = None
-    younger_than: timedelta | None = None
+    given_up_within: timedelta | None = None  # until now
 
     def conditions(self, now: datetime) -> Iterator[ColumnElement[bool]]:
         yield opt_outs.c.status == Status.FAILED
+        yield opt_outs.c.error_code.is_not(None)  # all have one, and the index is of those
         if self.error_code is not None:
             yield opt_outs.c.error_code == self.error_code
         if self.store is not None:
             yield opt_outs.c.store == self.store
-        if self.younger_than is not None:
-            yield opt_outs.c.created_at > now - self.younger_than
+        if self.given_up_within is not None:
+            yield opt_outs.c.give_up_at > now - self.given_up_within
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ import pytest
 from sqlalchemy import update
 
 from gateway.consent import Attempt, OptOut, Outcome, Status
-from gateway.errors import CrmTextWords, ErrorCode, Failure
+from gateway.errors import CrmTextWords, ErrorCode, Failure, LedgerUnavailable
 from gateway.ledger.ledger import Entry, Ledger
+from gateway.ledger.migrations.upgrade import upgrade
 from gateway.ledger.schedule import delay_seconds, enough_attempts
 from gateway.ledger.search import Criteria
-from gateway.ledger.tables import opt_outs
+from gateway.ledger.tables import metadata, opt_outs
 from tests.support.factories import NUMBER, make_opt_out_request
 from tests.support.ledgers import (
     CUSTOMER,
@@ -27,7 +28,9 @@ from tests.support.ledgers import (
     end_attempt,
     found,
     let_pass,
+    make_ledger,
 )
+from tests.support.postgres import running_postgres
 
 
 def test_an_accepted_opt_out_is_pending_due_and_holds_what_a_dispute_needs(ledger: Ledger) -> None:
@@ -253,3 +256,44 @@ def test_the_next_attempt_comes_after_a_doubling_delay_or_as_crm_text_wishes(
     failures: int, retry_after: int | None, stretch: float, seconds: float
 ) -> None:
     assert delay_seconds(failures, retry_after, stretch) == seconds
+
+
+def test_a_status_that_only_a_newer_version_knows_is_shown_as_it_is(ledger: Ledger) -> None:
+    opt_out = accepted(ledger)
+    with ledger.engine.begin() as connection:
+        connection.execute(update(opt_outs).values(status="mystery", next_attempt_at=None))
+
+    assert found(ledger, opt_out.id).status == "mystery"
+    assert [one.status for one in ledger.search(Criteria(), 9)] == ["mystery"]
+    assert dict(ledger.summary().opt_outs) == {("mystery", "api:billing"): 1}
+    assert ledger.retry(opt_out.id) is None
+
+
+@pytest.mark.postgres
+def test_a_database_in_another_encoding_is_refused_and_keeps_no_outcome_from_being_recorded() -> (
+    None
+):
+    server = running_postgres()
+    url = server.new_database(
+        template="template0", options="ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'"
+    )
+    ledger = make_ledger(url)
+    with pytest.raises(LedgerUnavailable) as refused:
+        upgrade(ledger.engine)
+    assert refused.value.detail == (
+        "The database's encoding is LATIN1, which cannot store every text; create one with "
+        "ENCODING 'UTF8'."
+    )
+    metadata.create_all(ledger.engine)  # as an older version would have done
+    opt_out = accepted(ledger)
+    odd = Failure(ErrorCode.CUSTOMER_NOT_FOUND, "unknown", CrmTextWords("404", "no 🍕"))
+    customer = replace(CUSTOMER, name="Jo 🍕")
+
+    assert end_attempt(ledger, claimed(ledger), Outcome(odd, customer, crmtext=odd.crmtext))
+
+    after = found(ledger, opt_out.id)
+    assert (after.status, after.error) == (
+        Status.REJECTED,
+        replace(odd, crmtext=CrmTextWords("404", "no ?")),
+    )
+    ledger.engine.dispose()

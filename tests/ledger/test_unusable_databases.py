@@ -38,7 +38,7 @@ CALLS: dict[str, Callable[[Ledger], object]] = {
     "claim_due": lambda ledger: ledger.claim_due(1, patience_seconds=0),
     "settle": lambda ledger: end_attempt(ledger, _any_claim(ledger), OPTED_OUT),
     "retry": lambda ledger: ledger.retry("x"),
-    "retry_failed": lambda ledger: ledger.retry_failed(FailedOptOuts()),
+    "retry_failed": lambda ledger: ledger.retry_failed(FailedOptOuts(), limit=9),
     "count_failed": lambda ledger: ledger.count_failed(FailedOptOuts()),
     "find": lambda ledger: ledger.find("x"),
     "search": lambda ledger: ledger.search(Criteria(phone_number=NUMBER), 9),

@@ -19,15 +19,15 @@ def fail(
     code: ErrorCode = ErrorCode.CRMTEXT_TIMEOUT,
     days_ago: float = 0,
 ) -> OptOut:
-    """An opt-out that came in so long ago and failed."""
+    """An opt-out that was given up so long ago."""
     ledger = open_ledger(settings)
     request = make_opt_out_request(store=store)
     (recorded,) = ledger.accept([Entry([request])], claims=1)
     assert recorded.claim
     opt_out = give_up(ledger, recorded.claim, Outcome(Failure(code, "Made up.")))
     with sqlite3.connect(settings.database_url.database or "") as connection:
-        created_at = (opt_out.created_at - timedelta(days=days_ago)).replace(tzinfo=None)
-        change = "UPDATE opt_outs SET created_at = ? WHERE id = ?"
-        connection.execute(change, [created_at.isoformat(" ", "microseconds"), opt_out.id])
+        given_up_at = (opt_out.created_at - timedelta(days=days_ago)).replace(tzinfo=None)
+        change = "UPDATE opt_outs SET give_up_at = ? WHERE id = ?"
+        connection.execute(change, [given_up_at.isoformat(" ", "microseconds"), opt_out.id])
     connection.close()
     return opt_out

@@ -76,10 +76,10 @@ class Postgres:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def new_database(self, *, template: str = "template1") -> str:
+    def new_database(self, *, template: str = "template1", options: str = "") -> str:
         """The URL of a database of one's own."""
         name = f"test_{next(self._numbers)}"
-        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} {options}")
         return self.url(name)
 
     def url(self, database: str) -> str:

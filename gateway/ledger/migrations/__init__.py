@@ -19,6 +19,7 @@ def is_current(engine: Engine) -> bool:
     """Whether the tables are those of this release or of a newer one. Raises LedgerUnavailable."""
     try:
         with reading(engine) as connection:
+            refuse_encoding(connection)
             version = version_of(connection)
     except SQLAlchemyError as error:
         raise LedgerUnavailable(f"The database cannot be used: {cause_of(error)}.") from error
@@ -30,6 +31,17 @@ def require_current(engine: Engine) -> None:
     if not is_current(engine):
         what = "The database tables do not match this version; run 'python -m gateway release'."
         raise LedgerUnavailable(what)
+
+
+def refuse_encoding(connection: Connection) -> None:
+    """Raises LedgerUnavailable if the database cannot store every text."""
+    if connection.dialect.name == "postgresql":
+        encoding = connection.scalar(text("SHOW server_encoding"))
+        if encoding != "UTF8":
+            raise LedgerUnavailable(
+                f"The database's encoding is {encoding}, which cannot store every text; create one "
+                "with ENCODING 'UTF8'."
+            )
 
 
 def version_of(connection: Connection) -> str | None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger.database import BUSY_SECONDS, cause_of, deadline
-from gateway.ledger.migrations import VERSIONS, is_newer, version_of
+from gateway.ledger.migrations import VERSIONS, is_newer, refuse_encoding, version_of
 
 # Any number will do, as long as nothing else in the database locks the same one.
 _UPGRADE_LOCK = 5_307_411
@@ -44,6 +44,7 @@ def upgrade(engine: Engine) -> Upgrade:
                 connection.execute(text("SET LOCAL lock_timeout = 0"))
                 connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
                 connection.execute(text("SET LOCAL lock_timeout = '5s'"))
+            refuse_encoding(connection)
             configuration.attributes["connection"] = connection
             before = version_of(connection)
             if before is not None and is_newer(before):
