@@ -9,14 +9,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from gateway.app import create_app
-from gateway.assembly import open_ledger
 from gateway.ledger.ledger import Ledger
-from gateway.ledger.migrations.upgrade import upgrade
 from gateway.settings import Settings
 from tests.support.factories import make_settings
 from tests.support.fake_crmtext import FakeCrmText
-from tests.support.ledgers import make_ledger
-from tests.support.postgres import Postgres, new_postgres_ledger, running_postgres
+from tests.support.ledgers import make_ledger, make_tables
+from tests.support.postgres import Postgres, new_postgres_ledger, own_postgres
 
 pytest_plugins = ["tests.drills.figures"]
 
@@ -46,9 +44,7 @@ def crmtext() -> Iterator[FakeCrmText]:
 def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An upgraded SQLite file without an opt-out in it; tests copy it."""
     file = tmp_path_factory.mktemp("ledger") / "empty.db"
-    ledger = open_ledger(make_settings(DATABASE_URL=f"sqlite:///{file}"))
-    upgrade(ledger.engine)
-    ledger.engine.dispose()
+    make_tables(f"sqlite:///{file}")
     return file
 
 
@@ -75,11 +71,8 @@ def ledger(any_database_url: str) -> Iterator[Ledger]:
 @pytest.fixture
 def postgres() -> Iterator[Postgres]:
     """A PostgreSQL of the test's own, to be stopped and started."""
-    running_postgres()
-    server = Postgres()
-    yield server
-    if server.is_running:
-        server.stop("immediate")
+    with own_postgres() as server:
+        yield server
 
 
 @pytest.fixture
@@ -95,10 +88,3 @@ def app(settings: Settings) -> Flask:
 @pytest.fixture
 def client(app: Flask) -> FlaskClient:
     return app.test_client()
-
-
-@pytest.fixture(scope="module")
-def refused_client(empty_ledger: Path, tmp_path_factory: pytest.TempPathFactory) -> FlaskClient:
-    """For requests that leave no record, and so can share a gateway. Nobody is behind it."""
-    file = shutil.copy(empty_ledger, tmp_path_factory.mktemp("refused") / "gateway.db")
-    return create_app(make_settings(DATABASE_URL=f"sqlite:///{file}")).test_client()

@@ -13,6 +13,7 @@ from gateway.assembly import open_ledger
 from gateway.consent import Customer, OptOut, Outcome, Status
 from gateway.errors import CrmTextWords, ErrorCode, Failure
 from gateway.ledger.ledger import Claim, Entry, Ledger
+from gateway.ledger.migrations.upgrade import upgrade
 from gateway.ledger.receipts import Receipt
 from gateway.ledger.tables import UtcTime, attempts, clock, opt_outs, receipts
 from tests.support.factories import NUMBER, make_opt_out_request, make_settings
@@ -36,6 +37,13 @@ NOT_FOUND = Failure(ErrorCode.CUSTOMER_NOT_FOUND, "unknown", CrmTextWords("404",
 def make_ledger(url: str, **changes: str) -> Ledger:
     """A ledger with leases of 11 seconds."""
     return open_ledger(make_settings(**({"DATABASE_URL": url, "CRMTEXT_TIMEOUT": "1"} | changes)))
+
+
+def make_tables(url: str) -> None:
+    """Makes an empty database a ledger."""
+    ledger = make_ledger(url)
+    upgrade(ledger.engine)
+    ledger.engine.dispose()
 
 
 def accepted(ledger: Ledger, phone_number: str = "9995551234", **fields: str) -> OptOut:

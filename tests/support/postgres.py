@@ -17,9 +17,8 @@ from typing import Literal
 import psycopg
 import pytest
 
-from gateway.assembly import open_ledger
-from gateway.ledger.migrations.upgrade import upgrade
-from tests.support.factories import free_port, make_settings
+from tests.support.factories import free_port
+from tests.support.ledgers import make_tables
 
 _OWNER = "postgres"  # PostgreSQL refuses to run as root
 _TEMPLATE = "an_empty_ledger"
@@ -113,6 +112,18 @@ def running_postgres() -> Postgres:
     return server
 
 
+@contextmanager
+def own_postgres() -> Iterator[Postgres]:
+    """A server beside the shared one, to be stopped and started; skips where that does."""
+    running_postgres()
+    server = Postgres()
+    try:
+        yield server
+    finally:
+        if server.is_running:
+            server.stop("immediate")
+
+
 def new_postgres_ledger() -> str:
     """The URL of an upgraded, empty ledger on the shared server."""
     server = running_postgres()
@@ -138,9 +149,7 @@ def _shared() -> Postgres:
 @cache
 def _make_template(server: Postgres) -> None:
     server.execute(f"CREATE DATABASE {_TEMPLATE}")
-    ledger = open_ledger(make_settings(DATABASE_URL=server.url(_TEMPLATE)))
-    upgrade(ledger.engine)
-    ledger.engine.dispose()  # a database with a connection is no template
+    make_tables(server.url(_TEMPLATE))
 
 
 def _as_owner(command: list[str]) -> list[str]:
@@ -151,6 +160,8 @@ def _as_owner(command: list[str]) -> list[str]:
 
 def as_owner(path: list[str]) -> list[str]:
     """The command as a user who is not root."""
+    if shutil.which("setpriv") is None:  # not on macOS, where nobody tests as root either
+        return path
     # Ends with the process that started it, should that be killed.
     setpriv = ["setpriv", "--pdeathsig=QUIT"]
     if os.getuid() == 0:
