@@ -9,6 +9,7 @@ import socket
 import sys
 import tempfile
 import time
+from contextlib import suppress
 
 from gateway.errors import ConfigurationError
 from gateway.logs import configuration
@@ -21,7 +22,8 @@ except ConfigurationError as error:
     sys.exit(str(error))
 
 # What the web processes count, for /metrics; must be set before the application is imported.
-os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="gateway-metrics-")
+with suppress(OSError):  # without it each process serves what it counted itself
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="gateway-metrics-")
 
 bind = f"[{settings.host}]:{settings.port}"  # the brackets are for IPv6, and do no harm
 # Two, so that one is there while the other is replaced.
@@ -39,6 +41,8 @@ accesslog = None
 logconfig_dict = configuration(settings.log_level)
 # Not used, and it would be a file in the home directory.
 control_socket_disable = True
+# For the sign of life of each process, which needs no disk there.
+worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
 
 def on_starting(server):
@@ -80,12 +84,6 @@ def post_worker_init(worker):
         worker.log.info("Ready: %s/docs", settings.public_url or here)
 
 
-def child_exit(server, worker):
-    from prometheus_client.multiprocess import mark_process_dead
-
-    mark_process_dead(worker.pid)
-
-
 def when_ready(server):
     # The collector would write to what was preloaded, and so copy it for each process.
     gc.collect()
@@ -93,4 +91,4 @@ def when_ready(server):
 
 
 def on_exit(server):
-    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+    shutil.rmtree(os.environ.get("PROMETHEUS_MULTIPROC_DIR", ""), ignore_errors=True)

@@ -1,0 +1,57 @@
+"""The gateway with too little of something: disk, a reader of its log, files, threads, memory."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.drills.load import Report
+from tests.support.factories import BEARER, make_environment, serve
+from tests.support.fake_crmtext import FakeCrmText
+
+pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("drills 2")]
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tiny", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("only root may mount")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def on_sqlite(crmtext: FakeCrmText, database_url: str) -> dict[str, str]:
+    return make_environment(CRMTEXT_URL=crmtext.url, CRMTEXT_RATE="0", DATABASE_URL=database_url)
+
+
+def opt_out(url: str, number: int) -> int:
+    fields = {"phone_number": f"999555{number:04}"}
+    answer = requests.post(f"{url}/v1/opt-outs", json=fields, headers=BEARER, timeout=10)
+    return answer.status_code
+
+
+@pytest.mark.parametrize("full", ["before the start", "later"])
+def test_the_temporary_folder_is_on_a_full_disk(
+    tiny_disk: Path, on_sqlite: dict[str, str], tmp_path: Path, report: Report, full: str
+) -> None:
+    if full == "before the start":
+        (tiny_disk / "filler").write_bytes(b"x" * 65536)
+    with serve(on_sqlite | {"TMPDIR": str(tiny_disk)}, tmp_path) as served:
+        if full == "later":
+            (tiny_disk / "filler").write_bytes(b"x" * 40_000)
+        answers = [opt_out(served.url, number) for number in range(60)]
+        metrics = requests.get(f"{served.url}/metrics", timeout=10)
+        code = served.stop()
+
+    report({"answered 200": answers.count(200), "of": len(answers)})
+    assert answers == [200] * 60
+    assert metrics.status_code == 200
+    assert code == 0
+    assert "was sent SIG" not in served.stdout.read_text()
