@@ -7,13 +7,13 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 import time
 from contextlib import suppress
 
 from gateway.errors import ConfigurationError
 from gateway.logs import configuration
 from gateway.settings import Settings
+from gateway.web.metrics_folder import metrics_folder
 
 # Checked before any process exists: a worker that cannot start is started again for ever.
 try:
@@ -23,7 +23,7 @@ except ConfigurationError as error:
 
 # What the web processes count, for /metrics; must be set before the application is imported.
 with suppress(OSError):  # without it each process serves what it counted itself
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="gateway-metrics-")
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder()
 
 bind = f"[{settings.host}]:{settings.port}"  # the brackets are for IPv6, and do no harm
 # Two, so that one is there while the other is replaced.
