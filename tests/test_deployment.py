@@ -187,6 +187,8 @@ def test_all_that_the_code_reads_at_run_time_is_in_the_container() -> None:
     needed = [
         "gateway/webhooks/recipes.toml",
         "gateway/web/problems.toml",
+        "gateway/web/docs/guide.md",
+        "gateway/web/docs/static/index.html",
         "gateway/ledger/migrations/versions/0001_ledger.py",
     ]
     assert all((ROOT / name).is_file() for name in needed)

@@ -14,6 +14,7 @@ from gateway.consent import Status
 from gateway.errors import ERRORS
 from gateway.sandbox.customers import MAGIC_NUMBERS
 from gateway.settings import Settings
+from gateway.web.docs.enums import MEANINGS
 from tests.support.factories import ROOT, make_environment
 from tests.support.fake_crmtext import FakeCrmText
 
@@ -42,8 +43,9 @@ def test_the_table_of_codes_is_that_of_the_code() -> None:
     ]
 
 
-def test_the_table_of_statuses_has_every_status() -> None:
-    assert [row[0] for row in table("Opt someone out")] == [f"`{status}`" for status in Status]
+def test_the_table_of_statuses_is_that_of_the_openapi_document() -> None:
+    meanings = MEANINGS[Status].items()
+    assert table("Opt someone out") == [[f"`{status}`", meaning] for status, meaning in meanings]
 
 
 class AskedFor(dict[str, str]):

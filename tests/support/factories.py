@@ -25,6 +25,7 @@ NUMBER = "9995551234"
 PIZZA = "pizzeria:pizza:secret:PIZZA"
 BURGER = "burgerbar:burger-secret:BURGER"
 API_KEY = "key-of-billing"
+DEMO_KEY = "demo-key-for-the-sandbox"
 BURGER_KEY = "key-of-the-burger-bar"
 BEARER = {"Authorization": f"Bearer {API_KEY}"}
 BURGER_BEARER = {"Authorization": f"Bearer {BURGER_KEY}"}

@@ -10,10 +10,8 @@ import pytest
 from flask.testing import FlaskClient
 from playwright.sync_api import Page, expect, sync_playwright
 
-from tests.support.factories import make_environment, serve, sha256
+from tests.support.factories import DEMO_KEY, make_environment, serve, sha256
 from tests.support.fake_crmtext import FakeCrmText
-
-DEMO_KEY = "demo-key-for-the-sandbox"
 
 # A browser has errands of its own, which are none of the page's.
 _QUIET = [
@@ -90,6 +88,8 @@ def test_a_reader_authorises_and_opts_a_number_out_without_leaving_the_gateway(
     page.locator(".auth-btn-wrapper .authorize").click()
     page.locator(".auth-btn-wrapper .btn-done").click()
 
+    page.reload()  # the key is kept
+    expect(page.locator(".info")).to_contain_text("The life of an opt-out")
     operation = page.locator("#operations-Opt-outs-createOptOut")
     operation.locator(".opblock-summary-control").click()
     operation.locator("textarea").fill('{"phone_number": "9995551234"}')

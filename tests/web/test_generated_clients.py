@@ -8,14 +8,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 
-from gateway.sandbox.server import Sandbox
-from tests.support.factories import API_KEY, NUMBER, make_environment, serve
+from tests.support.factories import DEMO_KEY, NUMBER
 
 pytestmark = pytest.mark.generators
 
@@ -71,22 +69,9 @@ console.log(read.data.id);
 
 
 @pytest.fixture(scope="module")
-def gateway(empty_ledger: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a gateway that runs against the sandbox."""
-    directory = tmp_path_factory.mktemp("served")
-    file = shutil.copy(empty_ledger, directory / "gateway.db")
-    with Sandbox() as sandbox:
-        environment = make_environment(
-            CRMTEXT_URL=sandbox.url, DATABASE_URL=f"sqlite:///{file}", WEB_CONCURRENCY="1"
-        )
-        with serve(environment, directory) as served:
-            yield served.url
-
-
-@pytest.fixture(scope="module")
-def document(gateway: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def document(sandboxed_gateway: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("document") / "openapi.json"
-    file.write_bytes(requests.get(f"{gateway}/openapi.json", timeout=10).content)
+    file.write_bytes(requests.get(f"{sandboxed_gateway}/openapi.json", timeout=10).content)
     return file
 
 
@@ -109,16 +94,18 @@ def run(directory: Path, *command: str | Path) -> str:
     return result.stdout
 
 
-def opted_out(gateway: str, opt_out_id: str) -> str:
+def opted_out(sandboxed_gateway: str, opt_out_id: str) -> str:
     """The number of an opt-out that has ended well."""
-    headers = {"Authorization": f"Bearer {API_KEY}"}
-    found = requests.get(f"{gateway}/v1/opt-outs/{opt_out_id}", headers=headers, timeout=10).json()
+    headers = {"Authorization": f"Bearer {DEMO_KEY}"}
+    found = requests.get(
+        f"{sandboxed_gateway}/v1/opt-outs/{opt_out_id}", headers=headers, timeout=10
+    ).json()
     assert found["status"] == "opted_out"
     return str(found["phone_number"])
 
 
 def test_a_generated_python_client_opts_someone_out(
-    gateway: str, document: Path, tmp_path: Path
+    sandboxed_gateway: str, document: Path, tmp_path: Path
 ) -> None:
     options = ["--meta=none", "--output-path=client", "--fail-on-warning"]
     run(tmp_path, "openapi-python-client", "generate", f"--path={document}", *options)
@@ -126,9 +113,9 @@ def test_a_generated_python_client_opts_someone_out(
 
     run(tmp_path, sys.executable, "-m", "compileall", "-q", "client")
     run(tmp_path, sys.executable, "-m", "mypy", "--follow-imports=silent", "program.py")
-    said = run(tmp_path, sys.executable, "program.py", gateway, API_KEY, NUMBER)
+    said = run(tmp_path, sys.executable, "program.py", sandboxed_gateway, DEMO_KEY, NUMBER)
 
-    assert opted_out(gateway, said.strip()) == NUMBER
+    assert opted_out(sandboxed_gateway, said.strip()) == NUMBER
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +129,7 @@ def npm() -> str:
 
 
 def test_a_generated_typescript_client_opts_someone_out(
-    gateway: str, document: Path, npm: str, tmp_path: Path
+    sandboxed_gateway: str, document: Path, npm: str, tmp_path: Path
 ) -> None:
     package = {"name": "program", "private": True, "type": "module"}
     (tmp_path / "package.json").write_text(json.dumps(package), encoding="utf-8")
@@ -154,6 +141,6 @@ def test_a_generated_typescript_client_opts_someone_out(
     libraries = ["--lib", "es2022,dom"]
     options = ["--strict", "--module", "nodenext", "--target", "es2022", *libraries]
     run(tmp_path, installed / "tsc", *options, "program.ts")
-    said = run(tmp_path, "node", "program.js", gateway, API_KEY, NUMBER)
+    said = run(tmp_path, "node", "program.js", sandboxed_gateway, DEMO_KEY, NUMBER)
 
-    assert opted_out(gateway, said.strip()) == NUMBER
+    assert opted_out(sandboxed_gateway, said.strip()) == NUMBER

@@ -7,6 +7,7 @@ route (gateway.web.docs.description); a test fails for a route of the API withou
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from apispec import APISpec
@@ -15,6 +16,7 @@ from flask import Flask
 from marshmallow import fields
 from werkzeug.routing import Rule
 
+from gateway.consent import Status
 from gateway.errors import ERRORS, CrmTextWords, ErrorCode, Failure, FieldError
 from gateway.logs import request_id
 from gateway.phone_number import LONGEST, US_NUMBER
@@ -35,15 +37,7 @@ from schemas.fields import Choice, StrictSchema, Text, UsPhoneNumber, WholeNumbe
 from schemas.problem import ProblemSchema
 
 TITLE = "CRM Text opt-out gateway"
-_ABOUT = """Opts customers out of a store's text messages at CRM Text.
-
-**Who owns the retry?** Without `Prefer`, the gateway asks CRM Text at once and answers with what
-became of it; after a problem with `"retryable": true` the caller repeats the request. With
-`Prefer: respond-async` the answer is 202, and the gateway delivers it whatever crashes.
-
-**Every error** is `application/problem+json` (RFC 9457). Decide by its `code` and `retryable`; its
-`type` is an address of this gateway that explains the code.
-"""
+_GUIDE = Path(__file__).with_name("guide.md")
 
 # Problems of every route.
 _ANYWHERE = (ErrorCode.METHOD_NOT_ALLOWED, ErrorCode.INTERNAL_ERROR)
@@ -64,9 +58,9 @@ _PARAMETERS = {
     ),
     "Prefer": (
         "header",
-        "`respond-async` hands the delivery over to the gateway (202); with `, wait=5` it waits "
-        "up to that many seconds, 15 at most, for the outcome (RFC 7240).",
-        _TEXT | {"examples": ["respond-async", "respond-async, wait=5"]},
+        "How long to wait for CRM Text: `wait=5` at most 5 seconds (15 is the longest), "
+        "`respond-async` not at all; without it, until the first call has ended (RFC 7240).",
+        _TEXT | {"examples": ["wait=5", "respond-async"]},
     ),
     "Idempotency-Key": (
         "header",
@@ -91,6 +85,13 @@ _RETRY_AFTER = {
 }
 
 
+def guide() -> str:
+    """How to use the API, as Markdown; the page begins with it."""
+    meanings = [f"| `{status}` | {meaning} |" for status, meaning in MEANINGS[Status].items()]
+    table = "\n".join(["| status | meaning |", "|---|---|", *meanings])
+    return _GUIDE.read_text(encoding="utf-8").replace("<!-- statuses -->", table)
+
+
 def describe(app: Flask) -> dict[str, Any]:
     """The document of all routes that have a description. Needs an application context."""
     plugin = MarshmallowPlugin()
@@ -99,7 +100,7 @@ def describe(app: Flask) -> dict[str, Any]:
         VERSION,
         "3.1.0",
         plugins=[plugin],
-        info={"description": _ABOUT, "license": {"name": "MIT", "identifier": "MIT"}},
+        info={"description": guide(), "license": {"name": "MIT", "identifier": "MIT"}},
         servers=[{"url": "/"}],
     )
     # The plugin has a converter once the spec is made, which its type does not know.

@@ -8,11 +8,12 @@ from gateway.errors import ERRORS, ErrorCode
 
 MEANINGS: Mapping[type[StrEnum], Mapping[str, str]] = {
     Status: {
-        Status.PENDING: "The gateway has it and keeps trying. Nobody needs to do anything.",
+        Status.PENDING: "The gateway has it and will deliver it. Nobody needs to do anything.",
         Status.OPTED_OUT: "CRM Text confirmed it.",
-        Status.REJECTED: "CRM Text refused it for good, or the number in a webhook was unusable. "
-        "`error` says why.",
-        Status.FAILED: "Not delivered, and the gateway no longer tries. `error` says why.",
+        Status.REJECTED: "CRM Text refused it for good (it does not know the customer, for "
+        "example), or the number in a webhook was unusable. `error` says why.",
+        Status.FAILED: "Not delivered, and the gateway no longer tries, because `DELIVERY_DAYS` "
+        "are over. `error` says why. A person has to look at it.",
     },
     Means: {
         Means.PHONE_CALL: "They called.",

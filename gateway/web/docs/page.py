@@ -3,6 +3,7 @@
 import json
 from functools import cache
 from importlib.resources import files
+from pathlib import Path
 
 from flask import (
     Blueprint,
@@ -28,30 +29,11 @@ from gateway.web.docs.description import (
 from gateway.web.docs.document import TITLE, describe
 from schemas.health import IndexSchema
 
-_ASSETS = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"})
+_OWN_FILES = Path(__file__).with_name("static")
+_SWAGGER_FILES = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png"})
 _CSP = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
 _SECONDS_KEPT = 300
-_ASSETS_SECONDS_KEPT = 24 * 3600
-_PAGE = """<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>CRM Text opt-out gateway</title>
-<link rel="icon" href="/docs/favicon-32x32.png">
-<link rel="stylesheet" href="/docs/swagger-ui.css">
-<div id="page"></div>
-<script src="/docs/swagger-ui-bundle.js"></script>
-<script src="/docs/start.js"></script>
-</html>
-"""
-_START = """SwaggerUIBundle({
-  url: "/openapi.json",
-  dom_id: "#page",
-  deepLinking: true,
-  tryItOutEnabled: true,
-  validatorUrl: null
-});
-"""
+_SWAGGER_SECONDS_KEPT = 24 * 3600
 _JSON = "application/json"
 _INDEX = {
     "name": TITLE,
@@ -68,7 +50,8 @@ _index = IndexSchema()
 def blueprint() -> Blueprint:
     """The document and the page. Anyone may read them: they say nothing about this installation."""
     pages = Blueprint("docs", __name__)
-    assets = str(files("flask_swagger_ui") / "dist")
+    html = (_OWN_FILES / "index.html").read_text(encoding="utf-8")
+    swagger = str(files("flask_swagger_ui") / "dist")
 
     @cache  # made at its first use, so that the start need not wait for it
     def content() -> bytes:
@@ -82,7 +65,7 @@ def blueprint() -> Blueprint:
             "Where to go from here",
             {
                 200: Success("For a program.", json_content(_index, _INDEX)),
-                302: Success("For a browser: to the documentation.", {}, ("Location",)),
+                302: Success("For a browser: to the documentation.", {}),
             },
         )
     )
@@ -102,7 +85,7 @@ def blueprint() -> Blueprint:
         )
     )
     def document() -> Response:
-        return _cached(make_response(content()), "application/json")
+        return _kept(make_response(content()), _JSON)
 
     @pages.get("/docs")
     @described(
@@ -114,24 +97,23 @@ def blueprint() -> Blueprint:
         )
     )
     def page() -> Response:
-        return _cached(make_response(_PAGE), "text/html; charset=utf-8")
-
-    @pages.get("/docs/start.js")
-    def start() -> Response:
-        return _cached(make_response(_START), "text/javascript; charset=utf-8")
+        response = _kept(make_response(html), "text/html; charset=utf-8")
+        response.headers["Content-Security-Policy"] = _CSP
+        return response
 
     @pages.get("/docs/<asset>")
     def asset(asset: str) -> Response:
-        if asset not in _ASSETS:
-            raise GatewayError(ErrorCode.NOT_FOUND, "There is no such file.")
-        return send_from_directory(assets, asset, max_age=_ASSETS_SECONDS_KEPT)
+        if asset in ("page.css", "start.js"):
+            return send_from_directory(_OWN_FILES, asset, max_age=_SECONDS_KEPT)
+        if asset in _SWAGGER_FILES:
+            return send_from_directory(swagger, asset, max_age=_SWAGGER_SECONDS_KEPT)
+        raise GatewayError(ErrorCode.NOT_FOUND, "There is no such file.")
 
     return pages
 
 
-def _cached(response: Response, media_type: str) -> Response:
+def _kept(response: Response, media_type: str) -> Response:
     response.content_type = media_type
-    response.headers["Content-Security-Policy"] = _CSP
     response.cache_control.public = True
     response.cache_control.max_age = _SECONDS_KEPT
     return response
