@@ -62,7 +62,7 @@ def settings(settings: Settings) -> Settings:
     return Settings.from_env(environment)
 
 
-def test_the_alerts_speak_of_metrics_that_exist(scrape: Mapping[str, set[str]]) -> None:
+def test_the_alerts_use_metrics_that_exist(scrape: Mapping[str, set[str]]) -> None:
     for rule in alert_rules():
         found = list(selectors(rule["expr"]))
         assert found, rule["alert"]
@@ -74,7 +74,7 @@ def test_the_alerts_speak_of_metrics_that_exist(scrape: Mapping[str, set[str]]) 
         assert by <= set().union(*(scrape[name] for name, _ in found)), rule["alert"]
 
 
-def test_the_first_alerts_are_of_what_waits_and_of_the_worker() -> None:
+def test_the_first_alerts_are_about_waiting_opt_outs_and_the_worker() -> None:
     first, second = alert_rules()[:2]
     assert "optout_oldest_pending_seconds" in first["expr"]
     assert "optout_worker_last_seen_timestamp_seconds" in second["expr"]

@@ -36,7 +36,7 @@ def test_every_value_is_read_back_as_it_was_written(value: object, ascii_only: b
 
 
 @given(st.binary(max_size=60) | st.text('{}[]",:0123456789.eE+-nulltrefas\\ud8', max_size=40))
-def test_nothing_but_json_or_its_refusal_comes_of_any_bytes(body: bytes | str) -> None:
+def test_any_bytes_are_read_as_json_or_refused(body: bytes | str) -> None:
     assert code_of(body if isinstance(body, bytes) else body.encode()) in (None, "invalid_json")
 
 
@@ -81,7 +81,7 @@ def test_nothing_but_json_or_its_refusal_comes_of_any_bytes(body: bytes | str) -
     ],
     ids=lambda given: repr(given[:24]),
 )
-def test_what_is_no_json_is_refused_with_its_place_and_without_its_content(
+def test_what_is_not_json_is_refused_with_the_place_and_without_the_content(
     body: bytes, what: str
 ) -> None:
     with pytest.raises(GatewayError) as refusal:
@@ -107,7 +107,7 @@ def test_an_integer_of_4300_digits_is_still_read() -> None:
     assert read_json(b"9" * 4300) == int("9" * 4300)
 
 
-def test_nesting_that_the_parser_can_bear_is_read() -> None:
+def test_nesting_within_the_limits_of_the_parser_is_read() -> None:
     assert read_json(b"[" * 100 + b"]" * 100) == json.loads("[" * 100 + "]" * 100)
 
 
@@ -143,7 +143,7 @@ def test_another_media_type_is_refused(content_type: str, written_as: BodyFormat
     assert raised.value.code == "unsupported_media_type"
 
 
-def test_a_missing_type_may_be_allowed_and_a_coding_never_is() -> None:
+def test_a_missing_media_type_may_be_allowed_and_a_content_encoding_never_is() -> None:
     check_media_type("", "", BodyFormat.JSON, may_lack_type=True)
     with pytest.raises(GatewayError, match="Content-Encoding"):
         check_media_type("", "gzip", BodyFormat.JSON, may_lack_type=True)

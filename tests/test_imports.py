@@ -114,13 +114,13 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 
 
 @pytest.mark.parametrize("module", FILES)
-def test_flask_is_used_in_web_and_app_only(module: str) -> None:
+def test_flask_is_used_only_in_web_and_app(module: str) -> None:
     web = {name for name in imported(FILES[module]) if name.split(".")[0] in ("flask", "werkzeug")}
 
     assert not web or room_of(module) in FLASK
 
 
-def test_what_has_addresses_is_imported_by_the_app_only() -> None:
+def test_only_the_app_imports_what_has_addresses() -> None:
     """What two of them need has a module of its own (callers, requests, problems)."""
     with_addresses = {
         module
@@ -149,7 +149,7 @@ def test_schemas_know_neither_database_nor_requests(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", FILES)
-def test_none_but_the_settings_reads_the_environment(module: str) -> None:
+def test_only_settings_reads_the_environment(module: str) -> None:
     reads = [
         node
         for node in parsed(FILES[module])

@@ -72,7 +72,7 @@ def test_a_number_in_an_exception_is_masked() -> None:
     assert str(line(made)["exception"]).endswith("with base 10: 'not ******1234'")
 
 
-def test_what_json_does_not_know_is_written_as_text() -> None:
+def test_values_that_json_does_not_know_are_written_as_text() -> None:
     assert line(record("x", at=datetime(2026, 11, 22, tzinfo=UTC)))["at"] == (
         "2026-11-22 00:00:00+00:00"
     )

@@ -114,7 +114,7 @@ DEFAULTS = {
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
-def test_an_empty_variable_is_as_good_as_none(name: str) -> None:
+def test_an_empty_variable_counts_as_unset(name: str) -> None:
     environment = make_environment(**{name: ""})
 
     blank = Settings.from_env(environment | {name: "  "})
@@ -333,7 +333,7 @@ def test_all_faults_are_reported_at_once() -> None:
     assert SECRET not in repr(refusal.value)
 
 
-def test_nothing_set_at_all_names_what_is_needed() -> None:
+def test_an_empty_environment_names_what_is_required() -> None:
     with pytest.raises(ConfigurationError) as refusal:
         Settings.from_env({})
 
@@ -376,7 +376,7 @@ def test_a_fault_of_a_webhook_source_is_one_line_too() -> None:
     assert "SHOP_SECRET" in fault
 
 
-def test_no_secret_stands_in_what_settings_look_like() -> None:
+def test_no_secret_is_in_the_repr_of_settings() -> None:
     settings = make_settings(
         CRMTEXT_AUTH_STRINGS=f"user:{SECRET}:PIZZA",
         GATEWAY_API_KEYS=f"billing:{A}",

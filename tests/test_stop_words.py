@@ -60,7 +60,7 @@ def test_a_stop_word_is_known_in_any_case_and_with_anything_around_it(text: str)
         "ѕtop",  # noqa: RUF001, the first letter is Cyrillic
     ],
 )
-def test_what_only_speaks_of_stopping_is_no_stop_word(text: str) -> None:
+def test_a_text_about_stopping_is_not_a_stop_word(text: str) -> None:
     assert not is_stop_word(text)
 
 

@@ -60,7 +60,7 @@ def test_a_moment_is_read_in_utc(text: str, moment: datetime) -> None:
         "2026-11-22T20:00:00." + "0" * 5000 + "Z",
     ],
 )
-def test_what_means_no_moment_is_none(text: str) -> None:
+def test_what_is_not_a_time_is_none(text: str) -> None:
     assert read_rfc3339(text) is None
 
 

@@ -111,7 +111,7 @@ def test_a_database_without_tables_does_not_keep_crm_text_from_being_asked(
     assert "PIZZA: answers" in checked.out
 
 
-def test_crm_text_that_is_away_is_told_for_each_store(settings: Settings) -> None:
+def test_an_unreachable_crm_text_is_reported_for_each_store(settings: Settings) -> None:
     url = settings.database_url.render_as_string()
 
     checked = gateway_here("check", "--live", DATABASE_URL=url)

@@ -56,14 +56,14 @@ def test_help_lists_all_commands() -> None:
         ["webhooks", "check", "shopify", "-", "--at", "yesterday"],
     ],
 )
-def test_a_wrong_call_is_2_and_says_what_is_wrong(arguments: list[str]) -> None:
+def test_a_usage_error_exits_with_2_and_says_what_is_wrong(arguments: list[str]) -> None:
     printed = gateway_here(*arguments)
     assert (printed.exit_code, printed.out) == (2, "")
     assert "\nError: " in printed.err
 
 
 @pytest.mark.parametrize("arguments", [[], ["webhooks"]])
-def test_a_group_without_a_command_is_2_and_shows_its_help(arguments: list[str]) -> None:
+def test_a_group_without_a_command_exits_with_2_and_shows_its_help(arguments: list[str]) -> None:
     printed = gateway_here(*arguments)
     assert (printed.exit_code, printed.out) == (2, "")
     assert printed.err.startswith("Usage: ")
@@ -79,7 +79,7 @@ def test_options_are_never_abbreviated() -> None:
     assert "No such option '--al'" in printed.err
 
 
-def test_a_reader_that_has_seen_enough_is_not_a_traceback() -> None:
+def test_a_closed_pipe_is_not_a_traceback() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:

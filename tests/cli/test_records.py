@@ -92,11 +92,11 @@ def test_all_opt_outs_of_a_number_are_shown_newest_first(settings: Settings, url
         (OTHER_NUMBER, "No opt-out of this number is on record.\n"),
     ],
 )
-def test_what_is_not_on_record_is_1(what: str, said: str, url: str) -> None:
+def test_what_is_not_on_record_exits_with_1(what: str, said: str, url: str) -> None:
     assert gateway_here("show", what, DATABASE_URL=url) == Printed(1, "", said)
 
 
-def test_neither_id_nor_number_is_2(url: str) -> None:
+def test_an_argument_that_is_neither_id_nor_number_exits_with_2(url: str) -> None:
     printed = gateway_here("show", "ticket-123", DATABASE_URL=url)
 
     assert printed.exit_code == 2
@@ -151,7 +151,7 @@ def test_a_list_can_be_narrowed(
     assert (OTHER_NUMBER in printed.out) == ("--number" in options)
 
 
-def test_a_store_that_is_not_configured_is_not_none_found(url: str) -> None:
+def test_listing_a_store_that_is_not_configured_is_an_error(url: str) -> None:
     printed = gateway_here("list", "--store", "SUSHI", DATABASE_URL=url)
 
     assert printed == Printed(1, "", "--store: must be one of PIZZA, BURGER\n")

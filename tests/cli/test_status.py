@@ -85,7 +85,7 @@ def with_webhooks(url: str, settings: Settings) -> dict[str, str]:
     return {"DATABASE_URL": url, "WEBHOOK_SOURCES": sources, "HOOK": "secret"}
 
 
-def test_status_shows_what_came_of_each_sources_messages(
+def test_status_shows_the_result_of_each_sources_messages(
     with_webhooks: dict[str, str], settings: Settings
 ) -> None:
     change(settings, "UPDATE webhook_messages SET last_at = datetime('now', '-5 minutes')")
@@ -100,7 +100,7 @@ def test_status_shows_what_came_of_each_sources_messages(
     ]
 
 
-def test_a_program_can_read_what_came_of_each_sources_messages(
+def test_the_json_status_shows_the_result_of_each_sources_messages(
     with_webhooks: dict[str, str], settings: Settings
 ) -> None:
     change(settings, "UPDATE webhook_messages SET last_at = '2026-11-24 20:00:00.000000'")
@@ -129,7 +129,7 @@ def test_a_program_can_read_what_came_of_each_sources_messages(
     ]
 
 
-def test_a_silent_worker_is_1(busy_url: str, settings: Settings) -> None:
+def test_a_silent_worker_exits_with_1(busy_url: str, settings: Settings) -> None:
     change(settings, "UPDATE clock SET at = datetime('now', '-10 minutes')")
 
     printed = gateway_here("status", DATABASE_URL=busy_url)
@@ -138,7 +138,7 @@ def test_a_silent_worker_is_1(busy_url: str, settings: Settings) -> None:
     assert printed.steps["worker"] == "last seen 10 minutes ago (silent: is it running?)"
 
 
-def test_a_program_can_read_it(busy_url: str, settings: Settings) -> None:
+def test_status_can_be_read_by_a_program(busy_url: str, settings: Settings) -> None:
     change(settings, "UPDATE clock SET at = '2026-11-24 20:00:00.000000'")
 
     printed = gateway_here("status", "--json", DATABASE_URL=busy_url)
@@ -179,7 +179,7 @@ def test_a_ledger_without_tables_is_named_as_such(command: list[str], tmp_path: 
 
 
 @pytest.mark.parametrize("command", [["status"], ["retry", "--all", "--yes"], ["release"]])
-def test_a_database_that_is_away_is_one_line(command: list[str]) -> None:
+def test_an_unreachable_database_is_reported_in_one_line(command: list[str]) -> None:
     failed = gateway(*command, DATABASE_URL="postgres://u:s3cret@127.0.0.1:9/x")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr.splitlines()[0].endswith(": connection refused.")

@@ -89,7 +89,7 @@ def test_list_without_sources_says_where_they_go() -> None:
 @pytest.mark.parametrize("recipe", SENDERS)
 @pytest.mark.parametrize("end", ["\r\n", "\n"])
 @pytest.mark.parametrize("request_line", ["", "POST /v1/webhooks/{}?a=b HTTP/1.1"])
-def test_a_sound_message_of_every_recipe_is_accepted(
+def test_a_valid_message_of_every_recipe_is_accepted(
     recipe: str, end: str, request_line: str, check: Check
 ) -> None:
     printed = check(recipe, saved(recipe, end=end, line=request_line.format(recipe)), "--at", AT)
@@ -103,7 +103,7 @@ def test_a_sound_message_of_every_recipe_is_accepted(
 
 
 @pytest.mark.parametrize("recipe", [name for name, sender in SENDERS.items() if sender.signs_body])
-def test_a_changed_body_is_refused_with_what_to_do(recipe: str, check: Check) -> None:
+def test_a_changed_body_is_refused_with_advice(recipe: str, check: Check) -> None:
     printed = check(recipe, saved(recipe) + b"\n", "--at", AT)
     assert printed.exit_code == 1
     assert printed.steps["signature"].startswith(
@@ -126,7 +126,7 @@ def test_a_saved_message_is_stale_and_judged_as_of_its_own_time(recipe: str, che
     assert printed.steps["timestamp"].startswith("future timestamp: it was sent more than 300 s")
 
 
-def test_every_refusal_has_its_words() -> None:
+def test_every_refusal_has_an_explanation() -> None:
     assert set(description.ADVICE) == set(SENTENCES) == set(Refusal)
 
 
@@ -230,7 +230,7 @@ def test_a_wrong_signature_is_tried_with_the_usual_mistakes(check: Check) -> Non
         (f'"{SECRET}"', "HOOK_SECRET has quotes around it"),
     ],
 )
-def test_what_is_odd_about_a_secret_is_said_at_the_start(secret: str, odd: str) -> None:
+def test_an_odd_secret_is_pointed_out_at_the_start(secret: str, odd: str) -> None:
     settings = {"WEBHOOK_SOURCES": SHOPIFY, "HOOK_SECRET": secret}
     listed = gateway_here("webhooks", "list", **settings)
     assert f"secrets         HOOK_SECRET\n                {odd}\n" in listed.out
@@ -242,7 +242,7 @@ def test_what_is_odd_about_a_secret_is_said_at_the_start(secret: str, odd: str) 
     assert SECRET not in listed.out + checked.out
 
 
-def test_how_a_repeat_is_known(check: Check) -> None:
+def test_check_says_how_a_repeat_is_recognized(check: Check) -> None:
     zap = check("zapier", saved("zapier"))
     assert zap.steps["on record"].endswith("a repeat is recognized by the body, for 24 hours")
     event = {"type": "track", "event": "SMS Unsubscribed", "properties": {"phone": NUMBER}}
@@ -275,7 +275,7 @@ def test_how_a_repeat_is_known(check: Check) -> None:
         ("zapier", signed("zapier", [])[:-1], ("body", "The body is not valid JSON"), 400),
     ],
 )
-def test_what_is_refused_is_said_to_be(
+def test_check_says_why_a_message_is_refused(
     recipe: str, content: bytes, words: tuple[str, str], result: int, check: Check
 ) -> None:
     printed = check(recipe, content, "--at", AT)
@@ -305,12 +305,14 @@ def test_a_body_that_an_editor_changed_is_noticed(check: Check) -> None:
         (b"\xff\xfe\x00\n\n", "line 1 is not a header like 'Name: text'"),
     ],
 )
-def test_a_file_that_is_no_message_is_one_line(content: bytes, why: str, check: Check) -> None:
+def test_a_file_that_is_not_a_message_is_reported_in_one_line(
+    content: bytes, why: str, check: Check
+) -> None:
     printed = check("shopify", content)
     assert printed == Printed(1, "", f"This is not a saved message: {why}.\n")
 
 
-def test_a_file_or_a_source_that_is_not_there_is_one_line() -> None:
+def test_a_missing_file_or_source_is_reported_in_one_line() -> None:
     printed = gateway_here("webhooks", "check", "shopify", "/no/such", **HOOKS)
     assert printed == Printed(1, "", "/no/such cannot be read: No such file or directory\n")
     printed = gateway_here("webhooks", "check", "shop", "-", **HOOKS | {"WEBHOOK_SOURCES": ""})

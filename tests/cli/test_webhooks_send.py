@@ -54,7 +54,7 @@ def running(database_url: str) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("recipe", read_recipes())
-def test_the_sample_of_every_recipe_opts_somebody_out(recipe: str, running: Running) -> None:
+def test_the_sample_of_every_recipe_opts_someone_out(recipe: str, running: Running) -> None:
     printed = running.send(recipe)
     assert (printed.exit_code, printed.err) == (0, "")
     steps = printed.steps
@@ -92,7 +92,7 @@ def test_a_source_by_hand_needs_a_body(running: Running, tmp_path: Path) -> None
         ("{", 1, "refused"),
     ],
 )
-def test_the_exit_code_says_what_came_of_it(
+def test_the_exit_code_tells_the_result(
     body: object, exit_code: int, result: str, running: Running, tmp_path: Path
 ) -> None:
     file = tmp_path / "body.json"
@@ -111,7 +111,7 @@ def test_another_secret_is_refused_by_the_gateway(running: Running) -> None:
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9", "http://[x", "https://127.0.0.1:9/a"])
-def test_nobody_at_the_address_is_one_line(address: str) -> None:
+def test_an_unreachable_gateway_is_reported_in_one_line(address: str) -> None:
     printed = gateway_here("webhooks", "send", "shopify", "--to", address, **HOOKS)
     assert (printed.exit_code, len(printed.err.splitlines())) == (1, 1)
     assert printed.err.startswith(f"No answer from {address}/v1/webhooks/shopify (")
@@ -128,18 +128,18 @@ def test_without_an_address_it_goes_to_the_public_url_or_to_this_machine() -> No
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8000", "ftp://x", ""])
-def test_what_is_no_address_is_a_usage_error(address: str) -> None:
+def test_an_invalid_address_is_a_usage_error(address: str) -> None:
     printed = gateway_here("webhooks", "send", "shopify", "--to", address, **HOOKS)
     assert printed.exit_code == 2
 
 
-def test_an_unknown_source_is_one_line() -> None:
+def test_an_unknown_source_is_reported_in_one_line() -> None:
     printed = gateway("webhooks", "send", "shop")
     what = "There is no such webhook source; configured: none\n"
     assert (printed.returncode, printed.stderr) == (1, what)
 
 
-def test_twilios_form_has_to_be_one(tmp_path: Path) -> None:
+def test_the_body_for_twilio_must_be_a_form(tmp_path: Path) -> None:
     file = tmp_path / "body"
     file.write_bytes(b"\xff")
     printed = gateway_here("webhooks", "send", "twilio", "--body", str(file), **HOOKS)
@@ -159,7 +159,7 @@ class _Stranger(BaseHTTPRequestHandler):
         pass
 
 
-def test_whoever_is_no_gateway_has_not_accepted_it() -> None:
+def test_an_answer_of_another_server_does_not_count_as_accepted() -> None:
     with HTTPServer(("127.0.0.1", 0), _Stranger) as server:
         threading.Thread(target=server.handle_request).start()
         address = f"http://127.0.0.1:{server.server_port}"

@@ -70,7 +70,7 @@ def test_the_flat_shape_that_is_documented_is_read() -> None:
         (f"<custMobile>1 {NUMBER}</custMobile>", {"phone_number": f"1 {NUMBER}"}),
     ],
 )
-def test_fields_are_found_where_they_stand_and_empty_ones_are_none(
+def test_fields_are_found_on_both_levels_and_empty_ones_are_none(
     inner: str, customer: dict[str, str] | None
 ) -> None:
     nobody = Customer(None, None, None, None, None, None)
@@ -96,7 +96,7 @@ def test_fields_are_found_where_they_stand_and_empty_ones_are_none(
         ("now", None),
     ],
 )
-def test_times_are_of_the_us_west_coast_and_unreadable_ones_are_none(
+def test_times_are_us_west_coast_time_and_unreadable_ones_are_none(
     local: str, utc: datetime | None
 ) -> None:
     customer = read(xml(custId="7", timestamp=local)).customer
@@ -124,7 +124,7 @@ def test_times_are_of_the_us_west_coast_and_unreadable_ones_are_none(
         ("x", "x"),
     ],
 )
-def test_the_customers_status_is_a_word_of_ours_or_else_as_it_came(sent: str, status: str) -> None:
+def test_the_customers_status_is_translated_or_else_kept_as_it_came(sent: str, status: str) -> None:
     customer = read(xml("404", "not found", optinStatus=sent)).customer
 
     assert customer == Customer(None, None, status, None, None, None)
@@ -183,7 +183,7 @@ def test_the_status_in_the_xml_decides_whatever_http_says(
         (500, "crmtext_invalid_response"),
     ],
 )
-def test_an_xml_200_is_believed_only_under_an_http_status_that_agrees(
+def test_an_xml_200_counts_only_under_an_http_status_that_agrees(
     http_status: int, name: str
 ) -> None:
     assert name_of(xml(**FIELDS), http_status) == name
@@ -221,7 +221,7 @@ def test_an_xml_200_is_believed_only_under_an_http_status_that_agrees(
     ],
 )
 @pytest.mark.parametrize("method", Method)
-def test_without_crm_texts_xml_few_of_https_statuses_mean_something(
+def test_without_crm_texts_xml_only_a_few_http_statuses_count(
     http_status: int, name: str, body: bytes, method: Method
 ) -> None:
     outcome = read(body, http_status, method=method)
@@ -268,13 +268,13 @@ def test_a_failure_without_xml_names_the_http_status_and_a_store_that_is_refused
         " Customer  is opted out ",
     ],
 )
-def test_a_customer_who_is_opted_out_already_is_a_success(status: str, message: str) -> None:
+def test_a_customer_who_is_already_opted_out_is_a_success(status: str, message: str) -> None:
     assert read(xml(status, message)) == Outcome(
         None, None, already_opted_out=True, crmtext=CrmTextWords(status, message)
     )
 
 
-def test_of_a_customer_opted_out_already_the_fields_are_kept() -> None:
+def test_the_fields_of_a_customer_who_is_already_opted_out_are_kept() -> None:
     assert read(xml("400", "Customer is Opted-Out", **FIELDS)).customer == JOHN
 
 
@@ -295,7 +295,7 @@ def test_of_a_customer_opted_out_already_the_fields_are_kept() -> None:
         "",
     ],
 )
-def test_no_other_message_is_taken_for_being_opted_out_already(message: str) -> None:
+def test_no_other_message_means_already_opted_out(message: str) -> None:
     assert name_of(xml("400", message)) == "crmtext_rejected"
 
 
@@ -383,19 +383,19 @@ def test_no_other_message_is_taken_for_being_opted_out_already(message: str) -> 
     ],
     ids=lambda given: given[:60] if isinstance(given, str) else None,
 )
-def test_an_answer_that_contradicts_itself_or_is_odd_is_not_believed(
+def test_an_answer_that_is_odd_or_contradicts_itself_is_not_trusted(
     body: bytes | str, name: str
 ) -> None:
     assert name_of(body) == name
 
 
-def test_a_refusal_keeps_what_is_known_of_the_customer_and_a_contradiction_does_not() -> None:
+def test_a_refusal_keeps_what_is_known_about_the_customer_and_a_contradiction_does_not() -> None:
     assert read(xml("404", "not found", **FIELDS)).customer == JOHN
     assert read(xml("500", "oops", **FIELDS)).customer is None
     assert read(xml(**FIELDS | {"optinStatus": "3"})).customer is None
 
 
-def test_an_answer_that_said_nothing_has_no_words() -> None:
+def test_an_answer_without_status_and_message_has_no_words() -> None:
     outcome = read("<response><custId>7</custId></response>")
 
     assert outcome == Outcome(

@@ -24,7 +24,7 @@ from tests.support.fake_crmtext import FakeCrmText, Reply, xml
     ],
     ids=["stalls", "body", "headers", "chunks", "refusal", "html"],
 )
-def test_an_answer_that_is_not_complete_at_the_deadline_is_given_up(
+def test_an_answer_that_is_incomplete_at_the_deadline_is_given_up(
     crmtext: FakeCrmText, reply: Reply
 ) -> None:
     crmtext.answers(reply)
@@ -56,7 +56,7 @@ def test_a_tls_handshake_that_stalls_is_given_up_at_the_deadline() -> None:
     assert TIMEOUT <= seconds + 0.01 < TIMEOUT + 1
 
 
-def test_a_timeout_says_how_long_was_waited(crmtext: FakeCrmText) -> None:
+def test_a_timeout_says_how_long_the_gateway_waited(crmtext: FakeCrmText) -> None:
     crmtext.answers(Reply(delay=30))
 
     assert connect(crmtext.url, 0.1).opt_out(NUMBER, "PIZZA") == Outcome(
@@ -64,13 +64,13 @@ def test_a_timeout_says_how_long_was_waited(crmtext: FakeCrmText) -> None:
     )
 
 
-def test_an_answer_within_the_deadline_is_taken_however_slow(crmtext: FakeCrmText) -> None:
+def test_an_answer_within_the_deadline_is_accepted_however_slow(crmtext: FakeCrmText) -> None:
     crmtext.answers(Reply(body=xml(), drip=0.001, drip_headers=0.001, delay=0.1))
 
     assert timed(crmtext.url, 5)[0] == "opted_out"
 
 
-def test_a_refused_connection_is_told_at_once() -> None:
+def test_a_refused_connection_is_reported_at_once() -> None:
     call = connect(f"http://127.0.0.1:{free_port()}/")
 
     assert call.opt_out(NUMBER, "PIZZA") == Outcome(
@@ -85,7 +85,7 @@ def test_a_name_that_does_not_exist_is_unreachable() -> None:
     assert timed("http://crm.invalid/", 5)[0] == UNREACHABLE
 
 
-def test_the_body_has_only_what_the_headers_left_of_the_time() -> None:
+def test_the_body_gets_only_the_time_that_the_headers_left() -> None:
     def slow(connection: socket.socket) -> None:
         time.sleep(TIMEOUT / 2)
         connection.sendall(GOOD)

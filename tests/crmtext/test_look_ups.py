@@ -49,7 +49,7 @@ def test_a_look_up_is_judged_as_strictly_as_an_opt_out(body: bytes | str, name: 
     assert (failure and failure.code) == name
 
 
-def test_a_look_up_that_is_told_opted_out_already_has_found_such_a_customer() -> None:
+def test_a_look_up_that_is_told_already_opted_out_has_found_the_customer() -> None:
     body = xml("400", "Customer is Opted-Out", op="getcustomerinfo")
 
     customer = Customer(None, None, "opted_out", None, None, None)

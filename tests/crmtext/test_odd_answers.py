@@ -53,7 +53,7 @@ def test_xml_is_read_in_the_encoding_that_it_declares(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("declared", ["utf-7", "klingon", "utf-16", "big5", "rot13", "idna", "zip"])
-def test_an_encoding_that_is_unknown_or_untrue_is_not_readable(declared: str) -> None:
+def test_an_unknown_or_wrong_encoding_is_not_readable(declared: str) -> None:
     body = f'<?xml version="1.0" encoding="{declared}"?>{response()}'
 
     assert name_of(body) == INVALID
@@ -106,7 +106,9 @@ statuses = st.sampled_from([200, 204, 302, 400, 401, 404, 500]) | st.integers(10
     st.binary(max_size=200) | st.text('<>/="!?&;#[]responsetau 0245\0\u00eb', max_size=80), statuses
 )
 @example(b'<response status="200">', 200)
-def test_no_bytes_make_the_reader_raise_or_believe(body: bytes | str, http_status: int) -> None:
+def test_no_bytes_make_the_reader_raise_or_report_a_success(
+    body: bytes | str, http_status: int
+) -> None:
     outcome = read(body if isinstance(body, bytes) else body.encode(), http_status)
 
     assert outcome.failure
@@ -121,7 +123,7 @@ def test_no_bytes_make_the_reader_raise_or_believe(body: bytes | str, http_statu
     opt_in_status=st.none() | attributes,
     mobile=st.none() | st.sampled_from([NUMBER, f"+1{NUMBER}", "9995551235"]) | attributes,
 )
-def test_success_needs_a_200_without_contradiction_or_the_word_that_it_is_done_already(
+def test_success_needs_a_200_without_contradiction_or_the_message_already_opted_out(
     *,
     http_status: int,
     op: str,

@@ -157,7 +157,7 @@ def test_a_redirect_is_not_followed(crmtext: FakeCrmText, status: int) -> None:
         Reply(body=b"<html/>"),
     ],
 )
-def test_of_an_answer_that_cannot_be_read_only_a_few_http_statuses_count(
+def test_only_a_few_http_statuses_of_an_unreadable_answer_count(
     crmtext: FakeCrmText, broken: Reply, status: int, name: str
 ) -> None:
     crmtext.answers(
@@ -189,7 +189,7 @@ LENGTH = b"Content-Length: %d\r\n\r\n" % len(xml())
         (GOOD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n" % (len(xml()), xml()), INVALID),
     ],
 )
-def test_a_lost_connection_is_told_by_whether_a_byte_had_come(
+def test_a_lost_connection_is_unreachable_before_the_first_byte_and_invalid_after_it(
     sent: bytes,
     name: str,
     reset: bool,
@@ -222,7 +222,7 @@ def test_a_lost_connection_is_told_by_whether_a_byte_had_come(
     ],
     ids=lambda sent: repr(sent[:40]),
 )
-def test_what_is_no_http_is_no_answer_of_crm_texts(sent: bytes) -> None:
+def test_what_is_not_http_is_an_invalid_answer(sent: bytes) -> None:
     with raw_server(sends(sent)) as (url, _):
         assert timed(url, 5)[0] == INVALID
 
@@ -252,7 +252,7 @@ SIX_HOURS = 6 * 60 * 60
     ],
 )
 @pytest.mark.parametrize("status", ["429", "503"])
-def test_retry_after_is_believed_up_to_six_hours(
+def test_retry_after_counts_up_to_six_hours(
     crmtext: FakeCrmText, status: str, text: str, seconds: int | None
 ) -> None:
     crmtext.answers(Reply(int(status), xml(status, "later"), {"Retry-After": text}))

@@ -70,7 +70,7 @@ def test_a_refusal_by_crm_text_ends_the_opt_out(
     assert found(ledger, opt_out.id) == opt_out
 
 
-def test_a_repeat_with_the_same_key_asks_crm_text_no_more(
+def test_a_repeat_with_the_same_key_does_not_ask_crm_text_again(
     ledger: Ledger, acceptance: Acceptance, crmtext: FakeCrmText
 ) -> None:
     crmtext.answers(DOWN)
@@ -102,7 +102,7 @@ def test_a_repeat_waits_for_the_attempt_that_is_under_way(
     assert len(crmtext.calls) == 1
 
 
-def test_a_repeat_of_a_failed_one_is_sent_again_under_the_same_id(
+def test_a_repeat_of_a_failed_opt_out_is_sent_again_under_the_same_id(
     ledger: Ledger, acceptance: Acceptance, crmtext: FakeCrmText
 ) -> None:
     receipt = Receipt("key", "body")
@@ -223,7 +223,9 @@ def test_one_caller_more_than_may_wait_is_accepted_without_waiting(
     assert ask(acceptance).opt_out.status == Status.OPTED_OUT
 
 
-def test_callers_who_do_not_wait_take_nobody_s_place(ledger: Ledger, crmtext: FakeCrmText) -> None:
+def test_callers_who_do_not_wait_take_no_place_from_those_who_do(
+    ledger: Ledger, crmtext: FakeCrmText
+) -> None:
     acceptance = make_acceptance(ledger, crmtext, threads=8 + 1)
     with ThreadPoolExecutor(2) as pool:
         with ledger.engine.begin() as connection:  # both have to wait for the ledger
@@ -237,7 +239,7 @@ def test_callers_who_do_not_wait_take_nobody_s_place(ledger: Ledger, crmtext: Fa
         assert asking.result(5).opt_out.status == Status.OPTED_OUT
 
 
-def test_a_caller_without_a_turn_within_the_pace_is_accepted_without_waiting(
+def test_a_caller_without_a_turn_within_the_rate_limit_is_accepted_without_waiting(
     any_database_url: str, crmtext: FakeCrmText
 ) -> None:
     ledger = make_ledger(any_database_url, CRMTEXT_RATE="0.1")

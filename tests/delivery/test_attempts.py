@@ -83,7 +83,7 @@ def test_a_refusal_ends_an_accepted_opt_out_and_a_retry_begins_it_again(
 # When something breaks
 
 
-def test_an_outcome_that_cannot_be_written_down_is_told_and_the_row_is_delivered_once_more(
+def test_an_outcome_that_cannot_be_recorded_is_answered_and_the_row_is_delivered_once_more(
     ledger: Ledger, attempts: Attempts, crmtext: FakeCrmText
 ) -> None:
     crmtext.answers(Reply(delay=0.4, body=xml()))
@@ -147,7 +147,7 @@ def test_a_store_that_was_removed_keeps_its_opt_outs_until_it_is_back(
     assert [call.store for call in crmtext.calls] == ["PIZZA", "BURGER"]
 
 
-def test_a_turn_that_was_slept_through_is_not_used(
+def test_a_turn_that_has_passed_is_not_used(
     any_database_url: str,
     crmtext: FakeCrmText,
 ) -> None:
@@ -165,7 +165,7 @@ def test_a_turn_that_was_slept_through_is_not_used(
     ledger.engine.dispose()
 
 
-def test_callers_and_workers_at_once_keep_to_the_pace_in_every_second(
+def test_callers_and_workers_at_once_keep_to_the_rate_limit_in_every_second(
     any_database_url: str,
     crmtext: FakeCrmText,
 ) -> None:

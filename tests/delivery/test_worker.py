@@ -81,7 +81,7 @@ def test_all_that_is_due_is_delivered_and_the_ledger_shows_that_a_worker_is_aliv
     )
 
 
-def test_it_calls_on_many_threads_at_once(
+def test_a_worker_calls_on_many_threads_at_once(
     ledger: Ledger, crmtext: FakeCrmText, settings: Settings
 ) -> None:
     crmtext.answer_with(Reply(delay=0.5, body=xml()))
@@ -131,7 +131,7 @@ def test_a_bug_in_one_opt_out_does_not_stop_the_others_and_loses_nothing(
     assert [found(ledger, one).status for one in (unreadable, impossible)] == ["pending"] * 2
 
 
-def test_a_low_rate_does_not_make_it_look_dead(
+def test_a_low_rate_does_not_make_a_worker_look_dead(
     any_database_url: str,
     crmtext: FakeCrmText,
 ) -> None:
@@ -162,7 +162,7 @@ def test_sigterm_ends_an_idle_worker_at_once_with_exit_code_0(
     assert seconds < SECONDS_TO_END
 
 
-def test_sigterm_lets_what_is_in_flight_be_settled_and_takes_nothing_new(
+def test_sigterm_finishes_what_is_in_flight_and_claims_nothing_new(
     environment: dict[str, str], ledger: Ledger, crmtext: FakeCrmText, tmp_path: Path
 ) -> None:
     crmtext.answer_with(Reply(delay=0.9, body=xml()))
@@ -178,7 +178,7 @@ def test_sigterm_lets_what_is_in_flight_be_settled_and_takes_nothing_new(
     assert len(ledger.claim_due(99, patience_seconds=0).claims) == 20  # nobody holds them
 
 
-def test_many_signals_end_it_like_one(environment: dict[str, str], tmp_path: Path) -> None:
+def test_many_signals_end_a_worker_like_one(environment: dict[str, str], tmp_path: Path) -> None:
     with running_worker(environment, tmp_path) as process:
         wait_until(lambda: has_started(tmp_path), 20, "it has started")
         for _ in range(20):
@@ -277,7 +277,7 @@ def test_a_postgres_that_hangs_does_not_keep_the_worker_from_ending(
     ledger.engine.dispose()
 
 
-def test_without_its_settings_it_ends_with_exit_code_1_and_says_what_is_wrong() -> None:
+def test_without_its_settings_a_worker_ends_with_exit_code_1_and_says_what_is_wrong() -> None:
     ended = run("-m", "gateway", "worker", environment=make_environment(CRMTEXT_AUTH_STRINGS=""))
     assert ended.returncode == 1
     assert ended.stderr.startswith("CRMTEXT_AUTH_STRINGS: is not set")

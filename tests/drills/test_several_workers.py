@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.drill, pytest.mark.xdist_group("drills 2")]
 LEASE_SECONDS = 11
 
 
-def test_two_workers_send_nothing_twice_and_keep_to_the_pace(
+def test_two_workers_send_nothing_twice_and_keep_to_the_rate_limit(
     environment: dict[str, str],
     ledger: Ledger,
     crmtext: FakeCrmText,
@@ -46,7 +46,7 @@ def test_two_workers_send_nothing_twice_and_keep_to_the_pace(
     assert dict(ledger.summary().attempts) == {"opted_out": 240}
 
 
-def test_two_workers_without_a_pace_send_nothing_twice(
+def test_two_workers_without_a_rate_limit_send_nothing_twice(
     environment: dict[str, str],
     ledger: Ledger,
     crmtext: FakeCrmText,

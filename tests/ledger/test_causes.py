@@ -21,11 +21,11 @@ def cause(url: str, statement: str = "SELECT 1") -> str:
     return cause_of(raised.value)
 
 
-def test_sqlite_says_it_itself() -> None:
+def test_sqlite_names_the_cause_itself() -> None:
     assert cause("sqlite:////no/such/folder/x.db") == "unable to open database file"
 
 
-def test_a_server_that_is_away_is_told_apart_from_a_name_that_is_wrong() -> None:
+def test_a_server_that_is_down_is_told_apart_from_a_wrong_name() -> None:
     port = free_port()
 
     assert cause(f"postgres://u:s3cret@127.0.0.1:{port}/x") == "connection refused"

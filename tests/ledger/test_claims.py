@@ -62,7 +62,7 @@ def test_an_attempt_that_ends_after_its_claim_was_lost_changes_nothing(
     assert after.status == Status.OPTED_OUT
 
 
-def test_a_lost_claim_s_call_is_on_record_all_the_same(ledger: Ledger) -> None:
+def test_the_call_of_a_lost_claim_is_still_on_record(ledger: Ledger) -> None:
     opt_out = accepted(ledger)
     slow = claimed(ledger)
     let_pass(ledger, LEASE + timedelta(seconds=1))
@@ -80,7 +80,7 @@ def test_an_attempt_that_ends_late_but_before_anybody_took_over_counts(ledger: L
     assert end_attempt(ledger, claim, OPTED_OUT) is True
 
 
-def test_those_that_wait_longest_are_claimed_first_and_never_more_than_asked_for(
+def test_those_waiting_longest_are_claimed_first_and_never_more_than_asked_for(
     ledger: Ledger,
 ) -> None:
     ids = [accepted(ledger).id for _ in range(5)]

@@ -92,7 +92,7 @@ def test_an_upgrade_waits_for_another_that_takes_long() -> None:
     ledger.engine.dispose()
 
 
-def test_a_newer_release_s_tables_are_left_alone_and_good_enough(ledger: Ledger) -> None:
+def test_the_tables_of_a_newer_release_are_left_alone_and_good_enough(ledger: Ledger) -> None:
     """As while a deployment goes on: the next release's tables are there, this one still serves."""
     with ledger.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))

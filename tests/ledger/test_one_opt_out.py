@@ -71,7 +71,7 @@ def test_an_accepted_opt_out_is_pending_due_and_holds_what_a_dispute_needs(ledge
     assert ledger.find(opt_out.id) == opt_out
 
 
-def test_a_request_without_its_own_time_was_asked_for_when_it_came(ledger: Ledger) -> None:
+def test_a_request_without_a_time_gets_that_of_its_arrival(ledger: Ledger) -> None:
     opt_out = accepted(ledger)
     assert opt_out.requested_at == opt_out.created_at
 
@@ -155,7 +155,7 @@ def test_only_a_failed_or_rejected_opt_out_can_be_retried(ledger: Ledger) -> Non
     assert found(ledger, opt_out.id).status == Status.OPTED_OUT
 
 
-def test_failures_are_tried_again_later_and_later(ledger: Ledger) -> None:
+def test_failures_are_retried_later_and_later(ledger: Ledger) -> None:
     opt_out = accepted(ledger)
     waits = []
     for failures in range(5):

@@ -24,7 +24,7 @@ from tests.support.ledgers import (
 from tests.support.postgres import new_postgres_ledger
 
 
-def test_turns_are_evenly_spaced_and_none_is_promised_beyond_the_patience(
+def test_turns_are_evenly_spaced_and_none_is_later_than_the_caller_waits(
     any_database_url: str,
 ) -> None:
     ledger = make_ledger(any_database_url, CRMTEXT_RATE="10")
@@ -38,7 +38,7 @@ def test_turns_are_evenly_spaced_and_none_is_promised_beyond_the_patience(
     ledger.engine.dispose()
 
 
-def test_without_a_rate_it_is_always_anybody_s_turn(ledger: Ledger) -> None:
+def test_without_a_rate_limit_nobody_waits_for_a_turn(ledger: Ledger) -> None:
     assert [ledger.turn(patience_seconds=0) for _ in range(5)] == [0.0] * 5
     assert ledger.has_pace is False
 
@@ -84,7 +84,7 @@ def test_a_claim_that_is_put_back_is_due_again_as_if_nothing_had_been(ledger: Le
     assert claimed(ledger).opt_out.attempts == 1
 
 
-def test_a_clock_that_was_put_back_does_not_stop_the_deliveries(
+def test_a_clock_that_was_set_back_does_not_stop_the_deliveries(
     any_database_url: str,
 ) -> None:
     ledger = make_ledger(any_database_url, CRMTEXT_RATE="30")
@@ -137,7 +137,7 @@ def most_in_a_second(moments: list[float]) -> int:
 
 
 @pytest.mark.postgres
-def test_accepting_goes_on_while_somebody_holds_the_rate_limit_s_row() -> None:
+def test_accepting_goes_on_while_the_row_of_the_rate_limit_is_locked() -> None:
     ledger = make_ledger(new_postgres_ledger(), CRMTEXT_RATE="30")
     seconds: list[float] = []
 

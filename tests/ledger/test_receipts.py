@@ -85,7 +85,7 @@ def test_a_repeat_is_told_whether_its_first_is_being_sent(ledger: Ledger) -> Non
 
 
 @pytest.mark.parametrize("outcome", [OPTED_OUT, Outcome(NOT_FOUND)])
-def test_a_receipt_of_one_that_is_done_is_never_tried_again(
+def test_the_receipt_of_a_finished_opt_out_starts_no_attempt(
     ledger: Ledger, outcome: Outcome
 ) -> None:
     receipt = Receipt("key", "body")
@@ -98,7 +98,7 @@ def test_a_receipt_of_one_that_is_done_is_never_tried_again(
         assert (repeat.opt_out, repeat.claim, repeat.is_repeat) == (done, None, True)
 
 
-def test_a_receipt_of_one_that_failed_tries_again_under_the_same_id(ledger: Ledger) -> None:
+def test_the_receipt_of_a_failed_opt_out_tries_again_under_the_same_id(ledger: Ledger) -> None:
     receipt = Receipt("key", "body")
     first = begun(ledger, receipt)
     give_up(ledger, first)
@@ -125,7 +125,7 @@ def test_a_receipt_for_a_day_is_forgotten_after_it_and_not_before(ledger: Ledger
     assert [one.is_repeat for one in (first, second, third, fourth)] == [False, True, False, True]
 
 
-def test_a_receipt_of_a_key_is_known_for_ever(ledger: Ledger) -> None:
+def test_a_receipt_of_a_key_is_kept_forever(ledger: Ledger) -> None:
     entry = Entry([make_opt_out_request()], Receipt("key", "body"))
     (first,) = ledger.accept([entry])
     let_pass(ledger, timedelta(days=4 * 365))

@@ -25,7 +25,7 @@ from tests.support.ledgers import (
 )
 
 
-def test_a_search_finds_what_meets_all_criteria_newest_first(ledger: Ledger) -> None:
+def test_a_search_finds_what_matches_all_criteria_newest_first(ledger: Ledger) -> None:
     pizza = accepted(ledger, reference="one")
     other = accepted(ledger, "9995550001", store="BURGER", reference="two", source="webhook:shop")
     newest = accepted(ledger, reference="one", store="BURGER")
@@ -64,7 +64,7 @@ def test_pages_lose_none_and_repeat_none_even_within_one_microsecond(
     assert seen == sorted(recorded, reverse=order is Order.NEWEST)
 
 
-def test_what_is_not_there_is_none(ledger: Ledger) -> None:
+def test_an_unknown_id_is_none(ledger: Ledger) -> None:
     assert ledger.find(str(uuid4())) is None
     assert ledger.attempts_of(str(uuid4())) == []
     assert ledger.search(Criteria(), 9) == []
@@ -125,7 +125,7 @@ def test_the_summary_counts_and_shows_how_long_somebody_has_waited(ledger: Ledge
     assert timedelta(0) <= summary.now - summary.worker_seen_at < timedelta(seconds=5)
 
 
-def test_the_database_s_clock_decides_on_postgres_and_the_machine_s_on_sqlite(
+def test_postgres_uses_the_clock_of_the_database_and_sqlite_that_of_the_machine(
     ledger: Ledger,
 ) -> None:
     with ledger.engine.connect() as connection:

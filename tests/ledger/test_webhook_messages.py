@@ -95,7 +95,7 @@ def test_two_processes_that_write_at_once_do_not_lose_a_count(ledger: Ledger) ->
     assert numbers(ledger) == {source: (0, {}, 40) for source in "abc"}
 
 
-def test_a_database_that_is_away_costs_nothing_but_time() -> None:
+def test_an_unreachable_database_costs_nothing_but_time() -> None:
     away = make_ledger("postgres://nobody@127.0.0.1:9/none")
     messages = WebhookMessages(away.engine)
     messages.count("shop", IGNORED)

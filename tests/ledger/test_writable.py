@@ -49,7 +49,7 @@ def replace_the_log(file: Path) -> None:
         (replace_the_log, "has another write-ahead log"),
     ],
 )
-def test_nothing_is_acknowledged_that_went_to_a_file_without_its_name(
+def test_what_was_written_to_a_deleted_file_is_not_acknowledged(
     database_url: str,
     accident: Callable[[Path], None],
     what: str,
@@ -72,7 +72,7 @@ def test_nothing_is_acknowledged_that_went_to_a_file_without_its_name(
     ledger.engine.dispose()
 
 
-def test_the_file_that_is_at_the_path_afterwards_is_used(database_url: str) -> None:
+def test_the_file_that_is_at_the_path_now_is_used(database_url: str) -> None:
     ledger = make_ledger(database_url)
     accepted(ledger)
     delete(Path(str(ledger.engine.url.database)))
@@ -87,7 +87,7 @@ def test_the_file_that_is_at_the_path_afterwards_is_used(database_url: str) -> N
     ledger.engine.dispose()
 
 
-def test_a_ledger_that_works_is_writable_and_one_just_written_to_is_not_asked_again(
+def test_a_working_ledger_is_writable_and_one_just_written_to_is_not_asked_again(
     ledger: Ledger,
 ) -> None:
     ledger.check_writable()

@@ -101,7 +101,7 @@ def test_anything_but_ten_digits_is_not_a_number(client: HTTPConnection, number:
 
 
 @pytest.mark.parametrize("method", ["", "OptOutCustomer", "sendsmsmsg", '"<&\x00'])
-def test_another_method_is_unknown(client: HTTPConnection, method: str) -> None:
+def test_any_other_method_is_unknown(client: HTTPConnection, method: str) -> None:
     answer = ask(client, method)
 
     assert (answer.status, answer.body) == (200, xml("400", "Unknown method", method))
@@ -173,7 +173,7 @@ def test_the_table_of_expectations_names_no_others() -> None:
     assert EXPECTED.keys() == MAGIC_NUMBERS.keys()
 
 
-def test_the_slow_one_takes_two_seconds_and_the_hanging_one_thirty() -> None:
+def test_the_slow_number_takes_two_seconds_and_the_hanging_one_thirty() -> None:
     delays = {number: magic.reply.delay for number, magic in MAGIC_NUMBERS.items()}
 
     assert {number: delay for number, delay in delays.items() if delay} == {
@@ -182,7 +182,7 @@ def test_the_slow_one_takes_two_seconds_and_the_hanging_one_thirty() -> None:
     }
 
 
-def test_the_transient_one_fails_twice_in_each_store(client: HTTPConnection) -> None:
+def test_the_transient_number_fails_twice_in_each_store(client: HTTPConnection) -> None:
     statuses = {
         store: [
             ask(client, "optoutcustomer", "9995550502", authorization=basic(store)).status
@@ -195,7 +195,7 @@ def test_the_transient_one_fails_twice_in_each_store(client: HTTPConnection) -> 
     assert status_of(client, "9995550502") == "5"
 
 
-def test_the_transient_one_starts_over_with_an_opt_in(client: HTTPConnection) -> None:
+def test_the_transient_number_starts_over_with_an_opt_in(client: HTTPConnection) -> None:
     for _ in range(3):
         ask(client, phone_number="9995550502")
     ask(client, "optincustomer", "9995550502")

@@ -76,7 +76,7 @@ def test_the_program_says_in_one_line_why_it_cannot_listen(sandbox: Sandbox) -> 
     assert "Traceback" not in refused.stderr
 
 
-def test_the_program_is_imported_by_nothing_of_the_gateway() -> None:
+def test_nothing_in_the_gateway_imports_the_sandbox() -> None:
     sources = [
         *ROOT.glob("*.py"),
         *(ROOT / "gateway").glob("[!s]*/**/*.py"),

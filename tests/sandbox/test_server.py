@@ -50,14 +50,14 @@ def test_usable_credentials_are_accepted(client: HTTPConnection, auth_string: st
     assert ask(client, authorization=basic(auth_string)).status == 200
 
 
-def test_another_path_is_a_page_that_is_not_found(client: HTTPConnection) -> None:
+def test_any_other_path_is_an_html_page_that_says_not_found(client: HTTPConnection) -> None:
     answer = ask(client, path="/smapi")
 
     assert (answer.status, answer.headers["Content-Type"]) == (404, "text/html")
     assert answer.body == b"<html><h1>Not Found</h1></html>"
 
 
-def test_get_is_refused(client: HTTPConnection) -> None:
+def test_get_requests_are_refused(client: HTTPConnection) -> None:
     answer = ask(client, verb="GET")
 
     assert (answer.status, answer.headers["Allow"]) == (405, "POST")
@@ -145,7 +145,7 @@ def held(client: HTTPConnection, verb: str = "GET", path: str = "/customers") ->
     return Answer(response.status, dict(response.getheaders()), response.read())
 
 
-def test_it_says_which_customers_it_holds(client: HTTPConnection) -> None:
+def test_the_sandbox_says_which_customers_it_holds(client: HTTPConnection) -> None:
     ask(client)
     ask(client, "optincustomer", "9995550001", authorization=basic("u:p:BURGER"), firstname="Ada")
     ask(client, "getcustomerinfo", "9995550002")
@@ -161,7 +161,7 @@ def test_it_says_which_customers_it_holds(client: HTTPConnection) -> None:
     ]
 
 
-def test_it_forgets_everything_when_reset(client: HTTPConnection) -> None:
+def test_the_sandbox_forgets_everything_when_reset(client: HTTPConnection) -> None:
     for _ in range(3):
         ask(client)
         ask(client, phone_number="9995550502")

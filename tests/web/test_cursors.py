@@ -71,7 +71,7 @@ def test_a_cursor_shows_no_more_than_a_time_and_an_id() -> None:
     assert URLSafeSerializer("").loads_unsafe(CURSOR) == (False, [CREATED_AT.isoformat(), ID])
 
 
-def test_processes_with_the_same_secret_take_each_others_cursors() -> None:
+def test_processes_with_the_same_secret_accept_each_others_cursors() -> None:
     other = Cursors(b"a secret that all processes share")
 
     assert other.read(CURSOR, SEARCH) == (CREATED_AT, ID)
@@ -102,5 +102,5 @@ def test_a_cursor_made_with_another_secret_is_refused() -> None:
 
 
 @given(st.text(max_size=200))
-def test_no_other_text_is_taken(text: str) -> None:
+def test_no_other_text_is_accepted(text: str) -> None:
     assert read(text) == REFUSED

@@ -93,7 +93,7 @@ def test_a_description_changes_nothing_about_a_view(app: Flask) -> None:
     assert not hasattr(view, "__wrapped__")
 
 
-def test_every_code_is_met_somewhere_with_its_own_status(document: dict[str, Any]) -> None:
+def test_every_error_code_is_documented_with_its_status(document: dict[str, Any]) -> None:
     met = {
         (code, int(status))
         for _, _, operation in operations(document)
@@ -161,14 +161,14 @@ def test_every_example_of_a_field_is_valid_too(document: dict[str, Any]) -> None
                 assert validator(document, field).is_valid(example), field
 
 
-def test_the_request_that_the_page_offers_is_taken(
+def test_the_request_that_the_page_offers_is_accepted(
     client: FlaskClient, document: dict[str, Any]
 ) -> None:
     body = document["paths"][OPT_OUTS]["post"]["requestBody"]["content"]["application/json"]
     assert client.post(OPT_OUTS, headers=BEARER, json=body["example"]).status_code == 200
 
 
-def test_the_document_says_nothing_of_this_installation(client: FlaskClient) -> None:
+def test_the_document_says_nothing_about_this_installation(client: FlaskClient) -> None:
     text = client.get("/openapi.json").get_data(as_text=True)
     assert "BURGER" not in text
     assert "pizzeria" not in text

@@ -99,7 +99,7 @@ def test_not_ready_without_tables(tmp_path: Path) -> None:
         ("postgres://u:s3cret@127.0.0.1:9/x", "connection refused"),
     ],
 )
-def test_not_ready_while_the_database_is_away(url: str, cause: str) -> None:
+def test_not_ready_while_the_database_is_down(url: str, cause: str) -> None:
     client = create_app(make_settings(DATABASE_URL=url)).test_client()
     assert not_ready(client) == f"The database cannot be used: {cause}."
 
@@ -131,7 +131,7 @@ def test_others_need_a_key(environ: Mapping[str, str], client: FlaskClient) -> N
     ],
 )
 @pytest.mark.parametrize("text", ["127.0.0.1", "for=127.0.0.1", ""])
-def test_what_came_through_a_proxy_is_not_from_this_machine(
+def test_a_request_through_a_proxy_is_not_from_this_machine(
     header: str, text: str, client: FlaskClient
 ) -> None:
     assert client.get("/metrics", headers={header: text}).status_code == 401
@@ -139,7 +139,7 @@ def test_what_came_through_a_proxy_is_not_from_this_machine(
     assert spoofed.status_code == 401
 
 
-def test_an_accept_header_of_no_sense_is_answered_all_the_same(client: FlaskClient) -> None:
+def test_a_nonsensical_accept_header_is_no_obstacle(client: FlaskClient) -> None:
     for version in ("zz", "1.x.0", ""):
         accept = f"application/openmetrics-text;version={version}"
         assert client.get("/metrics", headers={"Accept": accept}).status_code == 200
@@ -218,7 +218,7 @@ def test_an_ignored_message_is_a_good_one(client: FlaskClient, settings: Setting
     assert not any("last_refused" in name for name in found)
 
 
-def test_a_ledger_that_is_away_is_a_metric_and_no_error() -> None:
+def test_an_unreachable_ledger_is_a_metric_and_not_an_error() -> None:
     settings = make_settings(DATABASE_URL="sqlite:////no/such/folder/x.db")
     response = create_app(settings).test_client().get("/metrics")
     assert response.status_code == 200
@@ -302,7 +302,7 @@ def test_every_code_has_its_page(code: ErrorCode, client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("code", ["<script>", "nothing", "INVALID_JSON", ""])
-def test_there_is_no_page_for_another_code(client: FlaskClient, code: str) -> None:
+def test_an_unknown_code_has_no_page(client: FlaskClient, code: str) -> None:
     response = client.get(f"/problems/{code}")
     assert (response.status_code, response.get_json()["code"]) == (404, "not_found")
     assert "script" not in response.text

@@ -384,7 +384,9 @@ def test_one_caller_more_than_may_wait_is_accepted_and_other_work_goes_on(
     assert after.status_code == 200
 
 
-def test_nothing_is_sent_while_the_ledger_is_away(settings: Settings, crmtext: FakeCrmText) -> None:
+def test_nothing_is_sent_while_the_ledger_is_unreachable(
+    settings: Settings, crmtext: FakeCrmText
+) -> None:
     file = Path(str(settings.database_url.database))
     file.unlink()
     file.mkdir()

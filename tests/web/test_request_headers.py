@@ -78,7 +78,7 @@ def test_prefer_is_read_as_rfc_7240_says(header: str, preference: Preference) ->
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=80))
-def test_no_prefer_header_is_an_error(header: str) -> None:
+def test_a_prefer_header_is_never_an_error(header: str) -> None:
     assert (read_prefer(header).wait_seconds or 0) in range(16)
 
 
@@ -98,7 +98,7 @@ def test_no_prefer_header_is_an_error(header: str) -> None:
         ('"' + '\\"' * 255 + '"', '"' * 255),
     ],
 )
-def test_an_idempotency_key_is_taken_quoted_or_bare(header: str | None, key: str | None) -> None:
+def test_an_idempotency_key_is_accepted_quoted_or_bare(header: str | None, key: str | None) -> None:
     assert read_idempotency_key(header) == key
 
 
@@ -162,7 +162,7 @@ def test_a_key_comes_by_the_bearer_scheme_only(header: str, key: str | None) -> 
 @pytest.mark.parametrize(
     "text", ["a", "0", "8e03978e-40d5-43dd-bc93-6894a57f9324", "a.b_c:d-e", "x" * 128]
 )
-def test_a_sound_request_id_is_kept(text: str) -> None:
+def test_a_valid_request_id_is_kept(text: str) -> None:
     assert is_sound_request_id(text)
 
 
@@ -184,7 +184,7 @@ def test_a_sound_request_id_is_kept(text: str) -> None:
         f"1{NUMBER}",
     ],
 )
-def test_an_unsound_request_id_is_not_kept(text: str) -> None:
+def test_an_invalid_request_id_is_not_kept(text: str) -> None:
     assert not is_sound_request_id(text)
 
 

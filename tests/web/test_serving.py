@@ -306,7 +306,7 @@ def test_an_unauthorized_client_with_a_large_body_reads_its_answer(served: Serve
     assert status == 401
 
 
-def test_request_ids_come_back_and_stand_in_every_line_of_the_request(served: Served) -> None:
+def test_request_ids_are_returned_and_are_in_every_log_line_of_the_request(served: Served) -> None:
     for number, prefer in enumerate(["return=minimal", "respond-async, wait=5"]):
         answer = requests.post(
             f"{served.url}/v1/opt-outs",
@@ -325,7 +325,7 @@ def test_request_ids_come_back_and_stand_in_every_line_of_the_request(served: Se
     ]
 
 
-def test_a_request_is_logged_by_its_route_with_what_became_of_it(served: Served) -> None:
+def test_a_request_is_logged_with_its_route_and_its_result(served: Served) -> None:
     requests.get(
         f"{served.url}/problems/not_found?a=9995551234", headers={"X-Request-ID": "r-1"}, timeout=9
     )
@@ -489,7 +489,7 @@ def test_many_callers_wait_for_crm_text_at_the_same_time(
     ],
     ids=["a length that is not reached", "no size", "no end of a chunk", "no end of the body"],
 )
-def test_a_body_that_ends_early_or_is_no_http_is_refused_and_nothing_is_sent(
+def test_a_body_that_ends_early_or_is_not_http_is_refused_and_nothing_is_sent(
     served: Served, upstream: FakeCrmText, framing: bytes, body: bytes
 ) -> None:
     calls = len(upstream.calls)

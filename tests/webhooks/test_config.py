@@ -106,7 +106,7 @@ def test_a_signature_of_another_scheme_replaces_the_recipes_as_a_whole() -> None
     assert source.signature.timestamp is None
 
 
-def test_an_empty_prefix_takes_away_the_recipes() -> None:
+def test_an_empty_prefix_removes_the_recipes() -> None:
     text = "[i]\nrecipe = 'intercom'\nsecret_env = 'HOOK'\nsignature = {prefix = ''}"
     assert read_sources(text)["i"].signature.prefix == ""
 
@@ -128,7 +128,7 @@ def test_a_secret_that_is_not_utf_8_is_the_bytes_of_the_environment() -> None:
     assert sources["helpdesk"].secrets == (b"\xff\xfe",)
 
 
-def test_no_text_is_no_source() -> None:
+def test_an_empty_text_has_no_sources() -> None:
     assert read_sources("") == {}
 
 
@@ -257,7 +257,7 @@ def test_a_token_that_no_header_can_carry_is_a_fault(secret: str) -> None:
 
 
 @pytest.mark.parametrize("tolerance", ["0", "-1", "nan", "inf", "true", "'300'", "1" + "0" * 400])
-def test_a_tolerance_is_a_positive_number(tolerance: str) -> None:
+def test_a_tolerance_must_be_a_positive_number(tolerance: str) -> None:
     timestamp = f're", timestamp = {{header = "T", tolerance = {tolerance}}}}}'
     faults = faults_of(BY_HAND.replace('re"}', timestamp))
     where = "[helpdesk] signature.timestamp.tolerance: must be a positive number of seconds"
@@ -285,7 +285,7 @@ def test_a_tolerance_is_a_positive_number(tolerance: str) -> None:
         ),
     ],
 )
-def test_a_text_that_is_no_table_of_sources_is_refused(text: str, fault: str) -> None:
+def test_a_text_that_is_not_a_table_of_sources_is_refused(text: str, fault: str) -> None:
     assert faults_of(text)[0].startswith(fault)
 
 

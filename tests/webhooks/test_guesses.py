@@ -220,7 +220,7 @@ def test_two_mistakes_at_once() -> None:
     )
 
 
-def test_another_secret_is_nothing_usual() -> None:
+def test_a_different_secret_is_not_a_usual_mistake() -> None:
     assert explained(make_source(), {"x-signature": signature(secret="other")}) is None
     assert explained(make_source(), {}) is None
 

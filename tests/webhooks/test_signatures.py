@@ -76,7 +76,7 @@ def test_a_signed_message_is_accepted_and_read(recipe: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_either_of_two_secrets_is_enough_while_rotating(recipe: str) -> None:
+def test_either_of_two_secrets_is_enough_during_a_rotation(recipe: str) -> None:
     other = "whsec_" + base64_text(b"the next one")
     assert make_source(recipe, other, SECRET).verify(signed_request(recipe), NOW) is None
     assert make_source(recipe, SECRET, other).verify(signed_request(recipe), NOW) is None
@@ -214,7 +214,7 @@ def test_a_message_without_its_time_is_refused(recipe: str) -> None:
         "\u0661" * 64,
     ],
 )
-def test_garbage_for_a_signature_is_refused(recipe: str, garbage: str) -> None:
+def test_a_garbage_signature_is_refused(recipe: str, garbage: str) -> None:
     assert make_source(recipe).verify(with_signature(recipe, garbage), NOW) in WRONG
 
 
@@ -354,7 +354,7 @@ def test_twilio_fields_that_came_twice_may_be_signed_as_they_came() -> None:
     assert make_source("twilio").verify(request, NOW) is None
 
 
-def test_all_parts_of_a_template_are_raw_and_filled_once() -> None:
+def test_all_parts_of_a_template_are_inserted_unchanged_and_once() -> None:
     signature = Signature(
         Scheme.HMAC,
         "X-Sig",

@@ -180,7 +180,7 @@ def test_other_events_are_ignored_and_counted() -> None:
         ("&stop", {}, True),
     ],
 )
-def test_jmespath_decides_and_where_it_fails_it_is_no_opt_out(
+def test_jmespath_decides_and_where_it_fails_it_is_not_an_opt_out(
     opt_out: str,
     event: object,
     holds: bool,
@@ -207,7 +207,7 @@ def test_jmespath_decides_and_where_it_fails_it_is_no_opt_out(
         ("9" * 33, [(None, "is longer than 32 characters")]),
     ],
 )
-def test_numbers_are_read_or_said_to_be_unusable(
+def test_numbers_are_read_or_reported_as_unusable(
     phone: object, expected: list[tuple[str | None, str | None]]
 ) -> None:
     reading = read(make_source(), {"stop": 1, "phone": phone})
@@ -224,7 +224,7 @@ def test_a_failing_expression_for_numbers_is_one_unusable_number() -> None:
 
 
 @pytest.mark.parametrize("expression", ["sum(phone)", "&phone"])
-def test_what_an_expression_makes_beside_json_is_unusable(expression: str) -> None:
+def test_what_an_expression_returns_beyond_json_is_unusable(expression: str) -> None:
     source = make_source(phone_numbers=expression)
     body = b'{"stop": 1, "phone": [' + b"9" * 4300 + b"," + b"9" * 4300 + b"]}"
     [withdrawal] = source.read(body, {}, NOW).withdrawals
@@ -239,7 +239,7 @@ def test_what_was_received_is_fit_to_be_stored() -> None:
     assert withdrawal.phone_number.received == '{"a": 1}'
 
 
-def test_why_a_number_is_unusable_does_not_tell_it() -> None:
+def test_the_reason_why_a_number_is_unusable_does_not_show_it() -> None:
     [withdrawal] = read(make_source(), {"stop": 1, "phone": "+529995551234"}).withdrawals
     assert withdrawal.phone_number.received == "+529995551234"
     assert "999" not in str(withdrawal.phone_number.fault)
@@ -250,7 +250,7 @@ def key_of(source: WebhookSource, value: object, **headers: str) -> str:
     return withdrawal.repeat_key
 
 
-def test_a_repeat_has_the_same_key_and_what_differs_another() -> None:
+def test_a_repeat_has_the_same_key_and_anything_else_another() -> None:
     event = {"stop": 1, "phone": "9995551234", "id": "1"}
     source = make_source(delivery_id="id")
     key = key_of(source, event)
@@ -283,7 +283,7 @@ def test_a_repeat_has_the_same_key_and_what_differs_another() -> None:
         ("header:Other", "1", True),
     ],
 )
-def test_without_a_delivery_id_the_body_stands_for_it_for_a_day(
+def test_without_a_delivery_id_the_body_takes_its_place_for_a_day(
     delivery_id: str | None, value: object, *, expires: bool
 ) -> None:
     source = make_source(delivery_id=delivery_id) if delivery_id else make_source()
@@ -326,7 +326,9 @@ def test_one_message_names_a_number_once_but_each_missing_one() -> None:
         ([1795377540], None),
     ],
 )
-def test_an_events_time_is_kept_if_it_is_sound(value: object, seconds_ago: float | None) -> None:
+def test_an_events_time_is_kept_if_it_is_plausible(
+    value: object, seconds_ago: float | None
+) -> None:
     event = {"stop": 1, "phone": "9995551234", "at": value}
     [withdrawal] = read(make_source(requested_at="at"), event).withdrawals
     if seconds_ago is None:
@@ -340,20 +342,20 @@ def test_an_events_time_is_kept_if_it_is_sound(value: object, seconds_ago: float
     "body",
     [b"", b"{", b"\xff", b"\xef\xbb\xbf{}", b'{"a":1,"a":2}', b"NaN", b"[" * 100_000, b"1" * 4301],
 )
-def test_a_body_that_is_no_json_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
     with pytest.raises(GatewayError) as raised:
         make_source().read(body, {}, NOW)
     assert raised.value.code is ErrorCode.INVALID_JSON
 
 
 @pytest.mark.parametrize("body", [b"\xff=1", b"a=%ff", b"&".join([b"a=1"] * 1001)])
-def test_a_body_that_is_no_form_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_a_form_is_refused(body: bytes) -> None:
     with pytest.raises(GatewayError) as raised:
         make_source(body="form").read(body, {}, NOW)
     assert raised.value.code is ErrorCode.INVALID_REQUEST
 
 
-def test_of_a_field_that_came_twice_the_first_counts() -> None:
+def test_the_first_counts_of_a_field_that_came_twice() -> None:
     source = make_source(body="form")
     [withdrawal] = source.read(b"stop=1&phone=9995551234&phone=9995551235", {}, NOW).withdrawals
     assert withdrawal.phone_number.digits == "9995551234"

@@ -50,7 +50,7 @@ from tests.support.webhooks import (
         ("twilio_inbound_stop.form", "twilio", ["9995551250"]),
     ],
 )
-def test_samples_are_taken(
+def test_samples_are_accepted(
     name: str, recipe: str, expected: list[str | None], client: FlaskClient, settings: Settings
 ) -> None:
     body = (SAMPLES / f"{name}.json").read_bytes()
@@ -83,7 +83,7 @@ def test_several_numbers_and_a_store_of_its_own(client: FlaskClient, settings: S
 
 
 @pytest.mark.parametrize("written_as", ["rfc3339", "unix", "unix_ms"])
-def test_the_time_of_the_event_is_kept_when_it_is_sound(
+def test_the_time_of_the_event_is_kept_if_it_is_plausible(
     written_as: str, client: FlaskClient, settings: Settings
 ) -> None:
     moment = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
@@ -95,7 +95,7 @@ def test_the_time_of_the_event_is_kept_when_it_is_sound(
 
 
 @pytest.mark.parametrize("at", [None, "yesterday", "2999-01-01T00:00:00Z", "2020-01-01", -1, []])
-def test_an_unsound_time_is_when_it_arrived(
+def test_an_implausible_time_is_replaced_by_that_of_the_arrival(
     at: object, client: FlaskClient, settings: Settings
 ) -> None:
     post_helpdesk(client, {"stop": 1, "phones": NUMBER, "at": at})
@@ -122,7 +122,7 @@ def test_without_a_delivery_id_the_same_body_is_a_repeat_for_a_day(
     assert post_helpdesk(client, event).get_json() == again
 
 
-def test_with_a_delivery_id_a_repeat_is_known_for_ever(
+def test_with_a_delivery_id_a_repeat_is_known_forever(
     client: FlaskClient, settings: Settings
 ) -> None:
     post(client, "shopify", signed("shopify"))

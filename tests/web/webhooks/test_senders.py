@@ -178,7 +178,7 @@ def test_an_unreadable_body_is_400(recipe: str, client: FlaskClient, settings: S
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_a_wrong_type_a_coding_and_a_large_body_are_refused_unread(
+def test_a_wrong_type_an_encoding_and_a_large_body_are_refused(
     recipe: str, client: FlaskClient, settings: Settings
 ) -> None:
     message = signed(recipe)
@@ -193,7 +193,7 @@ def test_a_wrong_type_a_coding_and_a_large_body_are_refused_unread(
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_what_cannot_be_stored_is_503_so_that_the_sender_repeats_it(
+def test_what_cannot_be_stored_is_503_so_that_the_sender_retries(
     recipe: str, tmp_path: Path
 ) -> None:
     away = make_settings(DATABASE_URL=f"sqlite:///{tmp_path}/no/such/folder.db", **HOOKS)
@@ -206,20 +206,20 @@ def test_an_unknown_source_is_404(client: FlaskClient) -> None:
     assert_problem(client.post("/v1/webhooks/nobody", json={}), 404, "not_found")
 
 
-def test_webhooks_come_with_post(client: FlaskClient) -> None:
+def test_webhooks_must_be_posted(client: FlaskClient) -> None:
     response = client.get("/v1/webhooks/shopify")
     assert_problem(response, 405, "method_not_allowed")
     assert set(response.headers["Allow"].split(", ")) == {"OPTIONS", "POST"}
 
 
-def test_a_body_of_one_mebibyte_is_taken(client: FlaskClient) -> None:
+def test_a_body_of_one_mebibyte_is_accepted(client: FlaskClient) -> None:
     body = json.dumps({"stop": 1, "phones": NUMBER}).encode().ljust(1024 * 1024)
     headers = {"X-Signature": mac(SECRET, body).hex(), "Content-Type": "application/json"}
     response = client.post("/v1/webhooks/helpdesk", data=body, headers=headers)
     assert response.status_code == 202
 
 
-def test_a_body_without_a_type_is_taken_for_the_sources_own(client: FlaskClient) -> None:
+def test_a_body_without_a_type_is_read_as_the_sources_own_type(client: FlaskClient) -> None:
     message = signed("shopify")
     headers = SENDERS["shopify"].headers(SECRET, message)
     response = client.post("/v1/webhooks/shopify", data=message.body, headers=headers)
