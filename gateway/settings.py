@@ -23,7 +23,8 @@ DEMO_KEY_SHA256 = hashlib.sha256(b"demo-key-for-the-sandbox").digest()
 # A name of labels, or an IP address; the call itself would only find out when it is made.
 _HOST = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|[0-9a-f.]*:[0-9a-f:.]*")
 
-_EVERYWHERE = "0.0.0.0"  # noqa: S104 - on Heroku only its router reaches a dyno
+# On Heroku, where only its router reaches a dyno.
+_EVERYWHERE = "0.0.0.0"  # noqa: S104  # nosec B104
 # Threads of a web process. Nearly all time of a request is waiting for CRM Text, so threads, and
 # many: 256 callers may wait in one process (gunicorn spreads kept connections unevenly), and 8 are
 # kept for the rest.
