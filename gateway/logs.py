@@ -2,9 +2,14 @@
 
 import json
 import logging
+import os
 import re
+import select
+from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from queue import SimpleQueue
+from threading import Event, Thread
 from typing import Any
 
 from gateway.phone_number import mask_phone_numbers
@@ -53,6 +58,83 @@ class WithoutRequests(logging.Filter):
         return True
 
 
+class StandardOutput(logging.Handler):
+    """Writes lines to standard output in a thread of its own, so that nobody who logs ever waits.
+
+    A pipe that nobody reads would otherwise stop every request. Up to ``most_waiting`` lines wait;
+    further ones are lost, and a line says how many, once there is room for it.
+    """
+
+    _FILE = 1
+    _SECONDS_TO_END = 2.0
+
+    def __init__(self, most_waiting: int = 5000) -> None:
+        super().__init__()
+        self._most_waiting = most_waiting
+        self._begin()
+
+    def _begin(self) -> None:
+        # What the parent of this process has not written yet is the parent's to write.
+        self._process = os.getpid()
+        self._lines: SimpleQueue[bytes | Event] = SimpleQueue()
+        self._lost = 0
+        self._writer: Thread | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # a bug in a line of the log must not become one of a request
+            self.handleError(record)
+            return
+        if self._process != os.getpid():
+            self._begin()
+        if self._lines.qsize() >= self._most_waiting:
+            self._lost += 1
+            return
+        if self._lost:
+            self._put(self.format(_lines_lost(self._lost)))
+            self._lost = 0
+        self._put(line)
+        if not self._writer:
+            with suppress(RuntimeError):  # no thread is left just now; the next line tries again
+                writer = Thread(target=self._write_lines, args=[self._lines], daemon=True)
+                writer.start()
+                self._writer = writer
+
+    def flush(self) -> None:
+        """Waits until all lines are written, but not for long. Called at the end of a process."""
+        if self._process == os.getpid() and self._writer:
+            all_are_written = Event()
+            self._lines.put(all_are_written)
+            all_are_written.wait(self._SECONDS_TO_END)
+
+    def _put(self, line: str) -> None:
+        self._lines.put(f"{line}\n".encode())
+
+    def _write_lines(self, lines: "SimpleQueue[bytes | Event]") -> None:
+        while True:
+            line = lines.get()
+            if isinstance(line, Event):
+                line.set()
+            else:
+                with suppress(OSError):  # nobody reads any more, or the disk is full
+                    self._write(line)
+
+    def _write(self, line: bytes) -> None:
+        while line:
+            try:
+                line = line[os.write(self._FILE, line) :]
+            except BlockingIOError:  # somebody who shares the pipe made it so
+                select.select([], [self._FILE], [])
+
+
+def _lines_lost(count: int) -> logging.LogRecord:
+    message = "log lines lost"
+    record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, None, None)
+    record.count = count
+    return record
+
+
 def configuration(level: str) -> dict[str, Any]:
     """For logging.config.dictConfig, and for gunicorn's logconfig_dict."""
     return {
@@ -62,8 +144,7 @@ def configuration(level: str) -> dict[str, Any]:
         "filters": {"without_requests": {"()": f"{__name__}.WithoutRequests"}},
         "handlers": {
             "stdout": {
-                "class": "logging.StreamHandler",
-                "stream": "ext://sys.stdout",
+                "()": f"{__name__}.StandardOutput",
                 "formatter": "json",
             }
         },

@@ -3,8 +3,10 @@
 import json
 import logging
 import logging.config
+import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import pytest
@@ -79,7 +81,7 @@ def test_values_that_json_does_not_know_are_written_as_text() -> None:
 
 
 def test_all_loggers_write_json_lines_to_standard_output(
-    settings: Settings, capsys: pytest.CaptureFixture[str]
+    settings: Settings, capfd: pytest.CaptureFixture[str]
 ) -> None:
     root = logging.getLogger()
     before = root.handlers[:], root.level
@@ -90,12 +92,71 @@ def test_all_loggers_write_json_lines_to_standard_output(
         logging.getLogger("anything.else").warning("three")
         logging.getLogger("gateway.web.api.opt_outs").debug("unheard")
         logging.getLogger("urllib3.connectionpool").error("http://host/?number=5551234")
+        root.handlers[0].flush()
     finally:
         root.handlers[:], root.level = before
 
-    out, err = capsys.readouterr()
+    out, err = capfd.readouterr()
     assert [json.loads(text)["message"] for text in out.splitlines()] == ["one", "two", "three"]
     assert err == ""
+
+
+LOGS_AND_ENDS = """
+import logging, logging.config, os, sys
+from gateway.logs import configuration
+logging.config.dictConfig(configuration("info"))
+log = logging.getLogger("test")
+log.info("0")
+if not os.fork():
+    sys.exit()
+os.wait()
+for number in range(1, int(sys.argv[1])):
+    log.info("%d", number)
+print("all said", file=sys.stderr, flush=True)
+sys.stdin.read()
+log.info("last")
+"""
+
+
+@contextmanager
+def logging_program(lines: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that has logged that many lines, and ends once its input does."""
+    command = [sys.executable, "-c", LOGS_AND_ENDS, str(lines)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe) as program:
+        assert program.stderr is not None
+        assert program.stderr.readline() == b"all said\n"
+        yield program
+
+
+def test_all_lines_are_written_once_and_in_order_before_a_program_ends() -> None:
+    with logging_program(200) as program:
+        out, _ = program.communicate(timeout=10)
+
+    said = [json.loads(text)["message"] for text in out.splitlines()]
+    assert said == [*map(str, range(200)), "last"]
+
+
+def test_a_log_that_nobody_reads_stops_nobody_and_says_how_many_lines_are_lost() -> None:
+    with logging_program(20_000) as program:
+        assert program.stdout is not None
+        early = [json.loads(program.stdout.readline()) for _ in range(2000)]
+        out, _ = program.communicate(timeout=10)
+
+    lines = early + [json.loads(text) for text in out.splitlines()]
+    numbers = [line["message"] for line in lines[:-2]]
+    lost, last = lines[-2:]
+    assert numbers == [*map(str, range(len(numbers)))]
+    assert (lost["level"], lost["message"]) == ("warning", "log lines lost")
+    assert len(numbers) + lost["count"] == 20_000
+    assert last["message"] == "last"
+
+
+def test_a_log_that_nobody_ever_reads_does_not_keep_a_program_from_its_end() -> None:
+    with logging_program(20_000) as program:
+        assert program.stdin is not None
+        program.stdin.close()
+        assert program.wait(10) == 0
 
 
 @pytest.mark.parametrize(

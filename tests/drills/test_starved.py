@@ -1,7 +1,11 @@
 """The gateway with too little of something: disk, a reader of its log, files, threads, memory."""
 
+import os
 import subprocess
+import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -26,13 +30,19 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def fill(disk: Path) -> None:
+    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+
+
 @pytest.fixture
 def on_sqlite(crmtext: FakeCrmText, database_url: str) -> dict[str, str]:
     return make_environment(CRMTEXT_URL=crmtext.url, CRMTEXT_RATE="0", DATABASE_URL=database_url)
 
 
 def opt_out(url: str, number: int) -> int:
-    fields = {"phone_number": f"999555{number:04}"}
+    fields = {"phone_number": f"999444{number:04}"}
     answer = requests.post(f"{url}/v1/opt-outs", json=fields, headers=BEARER, timeout=10)
     return answer.status_code
 
@@ -42,10 +52,10 @@ def test_the_temporary_folder_is_on_a_full_disk(
     tiny_disk: Path, on_sqlite: dict[str, str], tmp_path: Path, report: Report, full: str
 ) -> None:
     if full == "before the start":
-        (tiny_disk / "filler").write_bytes(b"x" * 65536)
+        fill(tiny_disk)
     with serve(on_sqlite | {"TMPDIR": str(tiny_disk)}, tmp_path) as served:
         if full == "later":
-            (tiny_disk / "filler").write_bytes(b"x" * 40_000)
+            fill(tiny_disk)
         answers = [opt_out(served.url, number) for number in range(60)]
         metrics = requests.get(f"{served.url}/metrics", timeout=10)
         code = served.stop()
@@ -55,3 +65,19 @@ def test_the_temporary_folder_is_on_a_full_disk(
     assert metrics.status_code == 200
     assert code == 0
     assert "was sent SIG" not in served.stdout.read_text()
+
+
+def test_nobody_reads_the_log(on_sqlite: dict[str, str], tmp_path: Path, report: Report) -> None:
+    os.mkfifo(tmp_path / "stdout")
+    unread = os.open(tmp_path / "stdout", os.O_RDONLY | os.O_NONBLOCK)
+    with serve(on_sqlite, tmp_path) as served:
+        began = time.monotonic()
+        answers = [opt_out(served.url, number) for number in range(500)]
+        health = requests.get(f"{served.url}/healthz", timeout=10)
+        seconds = time.monotonic() - began
+        code = served.stop()
+    os.close(unread)
+
+    report({"answers": dict(Counter(answers)), "seconds": round(seconds, 1)})
+    assert answers == [200] * 500
+    assert (health.status_code, code) == (200, 0)

@@ -23,6 +23,7 @@ from tests.support.factories import (
     sha256,
 )
 from tests.support.fake_crmtext import FakeCrmText, Reply, xml
+from tests.support.ledgers import wait_until
 
 SECONDS = 0.6
 QUICK = f"""
@@ -89,6 +90,19 @@ def drip(connection: socket.socket, text: bytes) -> tuple[bytes, float]:
 
 def lines_of(served: Served) -> list[dict[str, object]]:
     return [json.loads(line) for line in served.stdout.read_text().splitlines()]
+
+
+def lines_until(served: Served, request_id: str) -> list[dict[str, object]]:
+    """The lines once that request's last one is there: a thread of its own writes them."""
+
+    def is_there() -> bool:
+        return any(
+            (line["request_id"], line["message"]) == (request_id, "request answered")
+            for line in lines_of(served)
+        )
+
+    wait_until(is_there, 5, "its line is written")
+    return lines_of(served)
 
 
 FAULTS = {
@@ -316,7 +330,7 @@ def test_request_ids_are_returned_and_are_in_every_log_line_of_the_request(serve
         )
         assert (answer.status_code, answer.headers["X-Request-ID"]) == (200, f"trace-{number}")
 
-    lines = [(line["request_id"], line["message"]) for line in lines_of(served)]
+    lines = [(line["request_id"], line["message"]) for line in lines_until(served, "trace-1")]
     assert [line for line in lines if str(line[0]).startswith("trace-")] == [
         ("trace-0", "attempt succeeded"),
         ("trace-0", "request answered"),
@@ -330,7 +344,7 @@ def test_a_request_is_logged_with_its_route_and_its_result(served: Served) -> No
         f"{served.url}/problems/not_found?a=9995551234", headers={"X-Request-ID": "r-1"}, timeout=9
     )
 
-    (line,) = [line for line in lines_of(served) if line["request_id"] == "r-1"]
+    (line,) = [line for line in lines_until(served, "r-1") if line["request_id"] == "r-1"]
     assert {name: line[name] for name in line if name not in ("time", "seconds")} == {
         "level": "info",
         "logger": "gateway.app",
