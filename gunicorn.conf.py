@@ -34,6 +34,9 @@ threads = settings.web_threads
 preload_app = True
 # Heroku's router keeps connections for 90 s; who closes first must not be us, or a request is lost.
 keepalive = 95
+# By default a proxy on this machine may send SCRIPT_NAME and PATH_INFO as headers, and most proxies
+# hand on what their client sent: a client could reach addresses that the proxy keeps to itself.
+forwarder_headers = ""
 # A call to CRM Text ends within 20 s, and the platform kills after 30 s.
 graceful_timeout = 25
 # Our own lines say the same without addresses, which may hold anything.
