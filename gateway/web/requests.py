@@ -12,7 +12,6 @@ from typing import Any
 
 from flask import request
 from marshmallow import Schema, ValidationError
-from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_list_header
 
 from gateway.bodies import BodyFormat, check_media_type, read_json, too_large
@@ -105,19 +104,20 @@ def read_body(
     headers = request.headers
     content_type, encoding = headers.get("Content-Type", ""), headers.get("Content-Encoding", "")
     check_media_type(content_type, encoding, written_as, may_lack_type=may_lack_type)
+    length = request.content_length or 0
+    if length > limit:
+        _discard_the_rest()
+        raise too_large(limit)
     # One byte more than the limit: a body without a length is cut there without an error.
     request.max_content_length = limit + 1
     try:
         body = request.get_data(cache=False)
-    except RequestEntityTooLarge:
-        _discard_the_rest()
-        raise too_large(limit) from None
     except Exception:  # each server raises its own for a body that is not HTTP
         raise _cut_short() from None
     if len(body) > limit:
         _discard_the_rest()
         raise too_large(limit)
-    if len(body) < (request.content_length or 0):
+    if len(body) < length:
         raise _cut_short()
     return body
 

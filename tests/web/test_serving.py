@@ -289,6 +289,7 @@ def test_a_too_large_body_without_a_length_is_refused_too(
 @pytest.mark.parametrize(
     ("head", "status"),
     [
+        (HEAD + b"Content-Length: 65537\r\n", 413),
         (HEAD + b"Content-Length: 70000\r\n", 413),
         (HEAD.replace(b"application/json", b"text/csv") + b"Content-Length: 7\r\n", 415),
         (HEAD.replace(API_KEY.encode(), b"unknown") + b"Content-Length: 7\r\n", 401),
