@@ -10,6 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import background, synchronous
+from benchmarks.calls import calls
 from benchmarks.figures import Figure
 from benchmarks.processes import Bench
 
@@ -17,6 +18,7 @@ _RESULTS = Path(__file__).with_name("RESULTS.md")
 _BEGIN, _END = "<!-- measured -->", "<!-- /measured -->"
 _LIBRARIES = ("flask", "gunicorn", "requests", "sqlalchemy", "psycopg", "marshmallow", "xmltodict")
 _MEASUREMENTS: Mapping[str, Callable[[Bench], list[Figure]]] = {
+    "calls": calls,
     "https": synchronous.over_https,
     "http": synchronous.over_http,
     "one-caller": synchronous.one_caller,

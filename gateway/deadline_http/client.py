@@ -22,7 +22,7 @@ class DeadlineHttp:
         self._route = Route(url)
         self._seconds = seconds
         self._idle: deque[Connection] = deque()
-        weakref.finalize(self, _close, self._idle)
+        weakref.finalize(self, _close, self._idle).atexit = False
 
     @contextmanager
     def post(self, headers: Mapping[str, str], body: bytes) -> Iterator[HttpAnswer]:

@@ -43,38 +43,58 @@ class Deadline:
 
 
 class Connection:
-    """An open connection; what is sent and received on it raises OSError, late TimeoutError."""
+    """An open connection; what is sent and received on it raises OSError, late TimeoutError.
+
+    Its socket does not block, and is waited for only where that is needed: each step that a
+    blocking socket with a timeout takes besides gives the interpreter's lock away once more.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
+        sock.settimeout(0)
         self._socket: socket.socket | SSLTransport = sock
 
     def encrypt(self, tls: ssl.SSLContext, host: str, deadline: Deadline) -> None:
         """Shake hands; inside the TLS of a proxy, if need be."""
         self._socket.settimeout(deadline.left())
         if isinstance(self._socket, ssl.SSLSocket):
-            self._socket = SSLTransport(self._socket, tls, host)
+            self._socket = SSLTransport(self._socket, tls, host)  # knows nothing but blocking
         elif isinstance(self._socket, socket.socket):
             self._socket = tls.wrap_socket(self._socket, server_hostname=host)
+            self._socket.settimeout(0)
 
     def send(self, data: bytes, deadline: Deadline) -> None:
-        self._socket.settimeout(deadline.left())
-        self._socket.sendall(data)
+        while data:
+            try:
+                data = data[self._socket.send(data) :]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(select.POLLOUT, deadline)
 
     def receive(self, deadline: Deadline) -> bytes:
         """What has come, at least a byte; none once the other side has closed the connection."""
-        self._socket.settimeout(deadline.left())
-        return bytes(self._socket.recv(_PIECE))
+        while True:
+            self._wait(select.POLLIN, deadline)
+            try:
+                return bytes(self._socket.recv(_PIECE))
+            except (BlockingIOError, ssl.SSLWantReadError):
+                pass  # a part of a TLS record, say
 
     def is_silent(self) -> bool:
         """Whether it is still open and nothing unasked has come. Of TLS in TLS one cannot know."""
-        if not isinstance(self._socket, socket.socket):
-            return False
-        poll = select.poll()
-        poll.register(self._socket, select.POLLIN)
-        return not poll.poll(0)
+        return isinstance(self._socket, socket.socket) and not self._is_ready(select.POLLIN, 0)
 
     def close(self) -> None:
         self._socket.close()
+
+    def _wait(self, event: int, deadline: Deadline) -> None:
+        if isinstance(self._socket, SSLTransport):
+            self._socket.settimeout(deadline.left())
+        elif not self._is_ready(event, deadline.left()):
+            raise TimeoutError("the deadline has passed")
+
+    def _is_ready(self, event: int, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self._socket, event)
+        return bool(poll.poll(seconds * 1000))
 
 
 class Host:
