@@ -14,10 +14,10 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 from sqlalchemy import (
@@ -36,7 +36,7 @@ from sqlalchemy.exc import DataError, DBAPIError
 
 from gateway.consent import OptOut, OptOutRequest, Outcome, Status
 from gateway.errors import LedgerUnavailable
-from gateway.ledger import receipts, rows
+from gateway.ledger import clocks, receipts, rows
 from gateway.ledger.database import (
     BUSY_SECONDS,
     MANY_ROWS_SECONDS,
@@ -109,9 +109,15 @@ class Ledger(LedgerReader):
     """One ledger, shared by all processes that are given the same ``url``."""
 
     def __init__(
-        self, url: URL, *, lease_seconds: float, calls_per_second: float, delivery_days: float
+        self,
+        url: URL,
+        *,
+        lease_seconds: float,
+        calls_per_second: float,
+        delivery_days: float,
+        machine_clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        super().__init__(url)
+        super().__init__(url, machine_clock=machine_clock)
         self._lease = timedelta(seconds=lease_seconds)
         self._pace = Pace(calls_per_second, self._now)
         self._delivery_time = timedelta(days=delivery_days)
@@ -119,6 +125,8 @@ class Ledger(LedgerReader):
         self._writer = threading.Lock()
         self._turn_takers = threading.BoundedSemaphore(POOL_SIZE - _CONNECTIONS_KEPT_FREE)
         self._written_at = float("-inf")
+        self._latest = datetime.min.replace(tzinfo=UTC) + clocks.SKEW
+        self._clock_went_back = False
         self._insert = _insert_once(
             postgresql.insert(opt_outs) if self._on_postgres else sqlite.insert(opt_outs)
         )
@@ -242,6 +250,8 @@ class Ledger(LedgerReader):
     def claim_due(self, limit: int, *, patience_seconds: float) -> Due:
         """Claims up to ``limit`` due opt-outs; where there is a pace, one, with its turn."""
         with self._writing() as (connection, now):
+            if self._clock_went_back:
+                self._correct_times(connection, now, went_back=True)
             due = (
                 select(opt_outs.c.id)
                 .where(opt_outs.c.next_attempt_at <= now)
@@ -364,9 +374,21 @@ class Ledger(LedgerReader):
                 connection.execute(update(clock).where(clock.c.name == PROBE).values(at=now))
 
     def worker_is_alive(self) -> None:
-        """Notes that a worker was seen just now."""
+        """Notes that a worker was seen just now, and corrects what a wrong clock wrote."""
         with self._writing() as (connection, now):
+            went_back = self._clock_went_back or clocks.worker_was_seen_later(connection, now)
+            self._correct_times(connection, now, went_back=went_back)
             connection.execute(update(clock).where(clock.c.name == WORKER).values(at=now))
+
+    def _correct_times(self, connection: Connection, now: datetime, *, went_back: bool) -> None:
+        self._clock_went_back = False
+        clocks.correct(
+            connection,
+            now,
+            went_back=went_back,
+            lease=self._lease,
+            delivery_time=self._delivery_time,
+        )
 
     @contextmanager
     def _writing(
@@ -380,7 +402,10 @@ class Ledger(LedgerReader):
                 options = {} if lock_seconds is None else {"lock_seconds": lock_seconds}
                 with self.engine.connect().execution_options(**options) as connection:
                     with connection.begin():
-                        yield connection, self._now(connection)
+                        now = self._now(connection)
+                        self._clock_went_back |= now < self._latest - clocks.SKEW
+                        self._latest = now
+                        yield connection, now
                         is_committing = True
                     check_files(connection)
             except DBAPIError as error:

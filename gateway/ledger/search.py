@@ -1,7 +1,7 @@
 """Reading the ledger back: one opt-out, its attempts, a search, and all of it at a glance."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -88,16 +88,23 @@ class Summary:
 
     @property
     def oldest_pending_seconds(self) -> float:
-        """Age of the opt-out that has waited longest; 0 if none is waiting."""
+        """Age of the opt-out that has waited longest; 0 if none is waiting.
+
+        Where the clock went back since, as far as it went: that is no reason to be calm.
+        """
         oldest = self.oldest_pending_at or self.now
-        return max((self.now - oldest).total_seconds(), 0)
+        return abs((self.now - oldest).total_seconds())
 
 
 class LedgerReader:
     """What is on record. Every method raises LedgerUnavailable if it cannot be asked."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(
+        self, url: URL, *, machine_clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        """``machine_clock`` decides on SQLite; on Postgres the database's clock does."""
         self.engine = create_ledger_engine(url)
+        self._machine_clock = machine_clock
         self._on_postgres = self.engine.dialect.name == "postgresql"
 
     def find(self, opt_out_id: str) -> OptOut | None:
@@ -162,7 +169,7 @@ class LedgerReader:
 
     def _now(self, connection: Connection) -> datetime:
         if not self._on_postgres:
-            return datetime.now(UTC)
+            return self._machine_clock()
         return connection.execute(_NOW).scalar_one()
 
 

@@ -74,7 +74,8 @@ def let_pass(ledger: Ledger, passed: timedelta) -> None:
 def _shift(ledger: Ledger, table: Table, name: str, passed: timedelta) -> None:
     key = next(iter(table.primary_key))
     with ledger.engine.begin() as connection:
-        for row in connection.execute(select(key, table.c[name]).where(table.c[name].is_not(None))):
+        has_one = select(key, table.c[name]).where(table.c[name].is_not(None))
+        for row in connection.execute(has_one).all():
             earlier = {name: row[1] - passed}
             connection.execute(update(table).where(key == row[0]).values(earlier))
 
