@@ -6,7 +6,7 @@ route (gateway.web.docs.description); a test fails for a route of the API withou
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ from marshmallow import fields
 from werkzeug.routing import Rule
 
 from gateway.consent import Status
-from gateway.errors import ERRORS, CrmTextWords, ErrorCode, Failure, FieldError
-from gateway.logs import request_id
+from gateway.errors import ERRORS, ErrorCode, Failure
 from gateway.phone_number import LONGEST, US_NUMBER
 from gateway.version import VERSION
+from gateway.web.docs.components import add_components
 from gateway.web.docs.description import (
     TAGS,
     Content,
@@ -30,9 +30,8 @@ from gateway.web.docs.description import (
     Tag,
     description_of,
 )
-from gateway.web.docs.enums import MEANINGS, component
-from gateway.web.docs.examples import OPTED_OUT
-from gateway.web.problems import MEDIA_TYPE, explanations, problem
+from gateway.web.docs.enums import MEANINGS
+from gateway.web.problems import MEDIA_TYPE, explanations
 from schemas.fields import Choice, StrictSchema, Text, UsPhoneNumber, WholeNumber
 from schemas.problem import ProblemSchema
 
@@ -45,39 +44,6 @@ _SECURITY: Mapping[Key, Sequence[Mapping[str, Sequence[str]]]] = {
     Key.NONE: [],
     Key.REQUIRED: [{"key": []}],
     Key.OPTIONAL: [{"key": []}, {}],
-}
-_TEXT = {"type": "string"}
-# A bare key does not begin with a quotation mark; a quoted one escapes it and the backslash.
-_IDEMPOTENCY_KEY = r'^(?:"(?:[ !#-\[\]-~]|\\["\\]){1,255}"|[!#-~][ -~]{0,254})$'
-_PARAMETERS = {
-    "X-Request-ID": (
-        "header",
-        "Up to 128 letters, digits and `-_.:`. It is in the answer and in every log line of the "
-        "request. Any other value is replaced by a new id.",
-        _TEXT,
-    ),
-    "Prefer": (
-        "header",
-        "How long to wait for CRM Text: `wait=5` at most 5 seconds (15 is the longest), "
-        "`respond-async` not at all; without it, until the first call has ended (RFC 7240).",
-        _TEXT | {"examples": ["wait=5", "respond-async"]},
-    ),
-    "Idempotency-Key": (
-        "header",
-        "Up to 255 printable ASCII characters, as a quoted string or bare: the same key with the "
-        "same body, byte for byte, is the same opt-out.",
-        _TEXT | {"pattern": _IDEMPOTENCY_KEY},
-    ),
-    "opt_out_id": ("path", "`id` of the opt-out", _TEXT | {"format": "uuid"}),
-    "source": ("path", "the source's name in the gateway's configuration", _TEXT),
-    "code": ("path", "`code` of a problem", {"$ref": "#/components/schemas/ErrorCode"}),
-}
-# A description, and whether every answer that lists the header has it. Headers of every answer, and
-# those that HTTP itself prescribes, are not listed: they would stand in each of a page's answers.
-_HEADERS = {
-    "Location": ('The address of the opt-out; with `"store": "*"` there is none.', False),
-    "Preference-Applied": ("What was applied of `Prefer`: `respond-async`, `wait=n`.", False),
-    "Idempotency-Replayed": ("`true` if the opt-out is on record from an earlier request.", False),
 }
 _RETRY_AFTER = {
     "description": "Seconds to wait before repeating the request. Every retryable problem has it.",
@@ -114,7 +80,7 @@ def describe(app: Flask) -> dict[str, Any]:
         for rule in rules
         if (description := description_of(app.view_functions[rule.endpoint]))
     ]
-    _add_components(spec, {code for _, description in described for code in _codes(description)})
+    add_components(spec, {code for _, description in described for code in _codes(description)})
     for rule, description in described:
         methods = (rule.methods or set()) - {"HEAD", "OPTIONS"}
         operations = {method.lower(): _operation(rule, description) for method in methods}
@@ -149,44 +115,6 @@ def _own_fields(_: object, field: fields.Field[Any], ret: dict[str, Any]) -> dic
     elif isinstance(field, WholeNumber):
         found |= {"minimum": field.least, "maximum": field.most}
     return found
-
-
-def _add_components(spec: APISpec, codes: Collection[ErrorCode]) -> None:
-    scheme = {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "An API key issued by the gateway's operator.",
-    }
-    spec.components.security_scheme("key", scheme)
-    for enum in MEANINGS:
-        spec.components.schema(enum.__name__, component(enum))
-    for name, (place, words, schema) in _PARAMETERS.items():
-        spec.components.parameter(
-            name, place, {"description": words, "required": place == "path", "schema": schema}
-        )
-    for name, (words, required) in _HEADERS.items():
-        header = {"description": words, "required": required, "schema": _TEXT}
-        spec.components.header(name, header)
-    for code in sorted(codes):
-        example = {"summary": ERRORS[code].title, "value": _problem_example(code)}
-        spec.components.example(code, example)
-
-
-def _problem_example(code: ErrorCode) -> object:
-    """A problem with this code, rendered like any other."""
-    is_upstreams = code in (ErrorCode.CUSTOMER_NOT_FOUND, ErrorCode.CRMTEXT_REJECTED)
-    pointer = FieldError("/phone_number", ErrorCode.INVALID_PHONE_NUMBER, "phone_number is empty.")
-    failure = Failure(
-        code,
-        f"{ERRORS[code].title}.",
-        crmtext=CrmTextWords(str(ERRORS[code].status), "reason") if is_upstreams else None,
-        errors=[pointer] if code is ErrorCode.VALIDATION_FAILED else [],
-    )
-    token = request_id.set("5f2b6c1e9d")
-    try:
-        return problem(failure, OPTED_OUT.id if is_upstreams else None).get_json()
-    finally:
-        request_id.reset(token)
 
 
 def _operation(rule: Rule, description: Description) -> dict[str, Any]:
