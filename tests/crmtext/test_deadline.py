@@ -7,9 +7,10 @@ import pytest
 
 from gateway.consent import Outcome
 from gateway.errors import ErrorCode, Failure
-from tests.support.crmtext_calls import GOOD, TIMEOUT, UNREACHABLE, connect, raw_server, timed
+from tests.support.crmtext_calls import GOOD, TIMEOUT, UNREACHABLE, connect, timed
 from tests.support.factories import NUMBER, free_port
 from tests.support.fake_crmtext import FakeCrmText, Reply, xml
+from tests.support.scripted_server import Peer, scripted_server
 
 
 @pytest.mark.parametrize(
@@ -36,13 +37,14 @@ def test_an_answer_that_is_incomplete_at_the_deadline_is_given_up(
 
 
 def test_interim_answers_without_end_are_given_up_at_the_deadline() -> None:
-    def forever(connection: socket.socket) -> None:
+    def forever(peer: Peer) -> None:
+        peer.hears()
         while True:
-            connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            peer.says(b"HTTP/1.1 100 Continue\r\n\r\n")
             time.sleep(0.01)
 
-    with raw_server(forever) as (url, _):
-        name, seconds = timed(url)
+    with scripted_server(forever) as server:
+        name, seconds = timed(server.url)
 
     assert name == "crmtext_timeout"
     assert TIMEOUT <= seconds + 0.01 < TIMEOUT + 1
@@ -86,13 +88,14 @@ def test_a_name_that_does_not_exist_is_unreachable() -> None:
 
 
 def test_the_body_gets_only_the_time_that_the_headers_left() -> None:
-    def slow(connection: socket.socket) -> None:
+    def slow(peer: Peer) -> None:
+        peer.hears()
         time.sleep(TIMEOUT / 2)
-        connection.sendall(GOOD)
+        peer.says(GOOD)
         time.sleep(TIMEOUT * 3)
 
-    with raw_server(slow) as (url, _):
-        name, seconds = timed(url)
+    with scripted_server(slow) as server:
+        name, seconds = timed(server.url)
 
     assert name == "crmtext_timeout"
     assert TIMEOUT <= seconds + 0.01 < TIMEOUT + 1

@@ -10,20 +10,21 @@ from gateway.accounts import Store
 from gateway.consent import Outcome
 from gateway.crmtext.client import CrmText
 from gateway.errors import ErrorCode, Failure
-from tests.support.crmtext_calls import GOOD, INVALID, basic, connect, raw_server, sends
+from tests.support.crmtext_calls import GOOD, INVALID, basic, connect, sends
 from tests.support.factories import NUMBER, PIZZA
 from tests.support.fake_crmtext import FakeCrmText, Reply, xml
+from tests.support.scripted_server import scripted_server
 
 
 def test_one_form_with_method_and_number_is_sent_and_nothing_else() -> None:
-    with raw_server(sends(GOOD, b"Connection: close\r\n\r\n", xml())) as (url, requests):
-        connect(url).opt_out(NUMBER, "PIZZA")
+    with scripted_server(sends(GOOD, b"Connection: close\r\n\r\n", xml())) as server:
+        connect(server.url).opt_out(NUMBER, "PIZZA")
 
-    head, _, body = requests[0].decode("ascii").partition("\r\n\r\n")
+    head, _, body = server.requests[0].decode("ascii").partition("\r\n\r\n")
     first, *lines = head.split("\r\n")
     assert first == "POST /smapi/rest HTTP/1.1"
     assert dict(line.split(": ", 1) for line in lines) == {
-        "Host": url.split("/")[2],
+        "Host": server.url.split("/")[2],
         "Authorization": basic(PIZZA),
         "Accept": "text/xml, application/xml",
         "Accept-Encoding": "identity",
@@ -32,7 +33,7 @@ def test_one_form_with_method_and_number_is_sent_and_nothing_else() -> None:
         "Content-Type": "application/x-www-form-urlencoded",
     }
     assert body == "method=optoutcustomer&phone_number=9995551234"
-    assert len(requests) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -72,12 +73,12 @@ def test_a_netrc_file_changes_nothing(
 
 def test_a_cookie_is_not_sent_back() -> None:
     answer = sends(GOOD, b"Set-Cookie: a=b\r\nConnection: close\r\n\r\n", xml())
-    with raw_server(answer) as (url, requests):
-        call = connect(url)
+    with scripted_server(answer) as server:
+        call = connect(server.url)
         call.opt_out(NUMBER, "PIZZA")
         call.opt_out(NUMBER, "PIZZA")
 
-    assert [b"ookie" in request for request in requests] == [False, False]
+    assert [b"ookie" in request for request in server.requests] == [False, False]
 
 
 def test_the_proxy_of_the_environment_is_used(

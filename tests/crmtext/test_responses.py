@@ -1,7 +1,6 @@
 """What comes back over real sockets: whole, broken, oversized, or not HTTP at all."""
 
 import gzip
-import socket
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -16,12 +15,12 @@ from tests.support.crmtext_calls import (
     UNREACHABLE,
     basic,
     connect,
-    raw_server,
     sends,
     timed,
 )
 from tests.support.factories import NUMBER, PIZZA
 from tests.support.fake_crmtext import FakeCrmText, Reply, xml
+from tests.support.scripted_server import Peer, scripted_server
 
 
 def test_an_answer_becomes_an_outcome_with_its_http_status(crmtext: FakeCrmText) -> None:
@@ -64,14 +63,14 @@ def test_an_answer_may_be_compressed_even_unasked(crmtext: FakeCrmText, chunked:
 
 
 def test_an_answer_that_ends_with_the_connection_is_complete() -> None:
-    with raw_server(sends(b"HTTP/1.0 200 OK\r\n\r\n", xml())) as (url, _):
-        assert timed(url, 5)[0] == "opted_out"
+    with scripted_server(sends(b"HTTP/1.0 200 OK\r\n\r\n", xml())) as server:
+        assert timed(server.url, 5)[0] == "opted_out"
 
 
 def test_interim_answers_may_come_first() -> None:
     interim = b"HTTP/1.1 100 Continue\r\n\r\n" * 3
-    with raw_server(sends(interim, GOOD, b"Connection: close\r\n\r\n", xml())) as (url, _):
-        assert timed(url, 5)[0] == "opted_out"
+    with scripted_server(sends(interim, GOOD, b"Connection: close\r\n\r\n", xml())) as server:
+        assert timed(server.url, 5)[0] == "opted_out"
 
 
 @pytest.mark.parametrize(("extra", "name"), [(0, "opted_out"), (1, INVALID)])
@@ -107,20 +106,32 @@ def test_an_answer_that_unpacks_to_too_much_is_cut_off_before_it_fills_the_memor
     assert peak < 8_000_000
 
 
-def test_a_chunk_without_end_is_cut_off_before_it_fills_the_memory() -> None:
-    def endless(connection: socket.socket) -> None:
-        connection.sendall(GOOD + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n")
+@pytest.mark.parametrize(
+    "begins",
+    [
+        b"\r\n",
+        b"X: ",
+        b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\nfffffff\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n1;",
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: ",
+    ],
+)
+def test_an_answer_without_end_is_cut_off_before_it_fills_the_memory(begins: bytes) -> None:
+    def endless(peer: Peer) -> None:
+        peer.hears()
+        peer.says(GOOD + begins)
         while True:
-            connection.sendall(b" " * 65536)
+            peer.says(b" " * 65536)
 
-    with raw_server(endless) as (url, _):
+    with scripted_server(endless) as server:
         tracemalloc.start()
-        name, _seconds = timed(url)
+        name, _seconds = timed(server.url)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
 
     assert name == INVALID
-    assert peak < 40_000_000
+    assert peak < 8_000_000
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
@@ -194,8 +205,8 @@ def test_a_lost_connection_is_unreachable_before_the_first_byte_and_invalid_afte
     name: str,
     reset: bool,
 ) -> None:
-    with raw_server(sends(sent, reset=reset)) as (url, _):
-        assert timed(url, 5)[0] == name
+    with scripted_server(sends(sent, reset=reset)) as server:
+        assert timed(server.url, 5)[0] == name
 
 
 @pytest.mark.parametrize(
@@ -223,8 +234,8 @@ def test_a_lost_connection_is_unreachable_before_the_first_byte_and_invalid_afte
     ids=lambda sent: repr(sent[:40]),
 )
 def test_what_is_not_http_is_an_invalid_answer(sent: bytes) -> None:
-    with raw_server(sends(sent)) as (url, _):
-        assert timed(url, 5)[0] == INVALID
+    with scripted_server(sends(sent)) as server:
+        assert timed(server.url, 5)[0] == INVALID
 
 
 SIX_HOURS = 6 * 60 * 60

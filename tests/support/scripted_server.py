@@ -31,6 +31,7 @@ class Peer:
             if not piece:
                 return ""
             received += piece
+        self._server.requests.append(received)
         phone_number = received[-10:].decode()
         self._server.heard.append((self.number, phone_number))
         return phone_number
@@ -56,9 +57,10 @@ Script = Callable[[Peer], None]
 
 @dataclass
 class ScriptedServer:
-    """``heard`` has the connection's number and the phone number of each request so far."""
+    """``requests`` so far, and in ``heard`` the connection's and the phone number of each."""
 
     url: str
+    requests: list[bytes] = field(default_factory=list)
     heard: list[tuple[int, str]] = field(default_factory=list)
 
 
