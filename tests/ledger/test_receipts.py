@@ -1,7 +1,6 @@
 """Receipts: a repeat is the same opt-out, also at the same instant."""
 
 import time
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -136,9 +135,8 @@ def test_a_receipt_of_a_key_is_kept_forever(ledger: Ledger) -> None:
 def test_the_same_receipt_at_the_same_instant_is_accepted_once(ledger: Ledger) -> None:
     for number in range(15):
         entry = Entry([make_opt_out_request()], Receipt(f"key-{number}", "body"))
-        recorded: list[bool] = []
-        at_once(*[lambda: recorded.append(ledger.accept([entry])[0].is_repeat)] * 6)  # noqa: B023
-        assert sorted(recorded) == [False] + [True] * 5
+        recorded = at_once(*[partial(ledger.accept, [entry])] * 6)
+        assert sorted(one.is_repeat for (one,) in recorded) == [False] + [True] * 5
     assert rows_in(ledger, opt_outs) == 15
 
 
@@ -153,23 +151,18 @@ def test_the_same_receipts_in_another_order_at_the_same_instant_are_accepted_onc
             )
             for place in range(20)
         ]
-        references: list[list[str | None]] = []
-
-        def accept(some: Sequence[Entry]) -> None:
-            recorded = ledger.accept(some)
-            references.append([one.opt_out.reference for one in recorded])  # noqa: B023
-
-        at_once(*[partial(accept, entries), partial(accept, entries[::-1])] * 2)
+        orders = [entries, entries[::-1]] * 2
+        recorded = at_once(*[partial(ledger.accept, order) for order in orders])
         in_order = [str(place) for place in range(20)]
-        assert sorted(references, key=str) == sorted([in_order, in_order[::-1]] * 2, key=str)
+        references = [[one.opt_out.reference for one in some] for some in recorded]
+        assert references == [in_order, in_order[::-1]] * 2
     assert rows_in(ledger, opt_outs) == 15 * 20
 
 
 def test_the_same_receipt_at_the_same_instant_is_sent_by_one(ledger: Ledger) -> None:
     for number in range(15):
         receipt = Receipt(f"key-{number}", "body")
-        claims: list[bool] = []
-        at_once(*[lambda: claims.append(_has_claim(ledger, receipt))] * 6)  # noqa: B023
+        claims = at_once(*[partial(_has_claim, ledger, receipt)] * 6)
         assert sorted(claims) == [False] * 5 + [True]
     assert (rows_in(ledger, opt_outs), rows_in(ledger, attempts)) == (15, 15)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from sqlalchemy import Table, func, select, update
 
@@ -17,6 +18,8 @@ from gateway.ledger.migrations.upgrade import upgrade
 from gateway.ledger.receipts import Receipt
 from gateway.ledger.tables import UtcTime, attempts, clock, opt_outs, receipts
 from tests.support.factories import NUMBER, make_opt_out_request, make_settings
+
+T = TypeVar("T")
 
 LEASE = timedelta(seconds=11)  # CRMTEXT_TIMEOUT=1, and ten seconds more
 WORDS = CrmTextWords("200", "ok")
@@ -80,16 +83,16 @@ def _shift(ledger: Ledger, table: Table, name: str, passed: timedelta) -> None:
             connection.execute(update(table).where(key == row[0]).values(earlier))
 
 
-def at_once(*tasks: Callable[[], object]) -> None:
-    """Runs each task in a thread of its own, all from the same moment; raises what they raise."""
+def at_once(*tasks: Callable[[], T]) -> list[T]:
+    """Runs each task in a thread of its own, all from the same moment; returns and raises as they do."""
     barrier = threading.Barrier(len(tasks))
 
-    def start(task: Callable[[], object]) -> None:
+    def start(task: Callable[[], T]) -> T:
         barrier.wait(10)
-        task()
+        return task()
 
     with ThreadPoolExecutor(len(tasks)) as pool:
-        list(pool.map(start, tasks))
+        return list(pool.map(start, tasks))
 
 
 def wait_until(is_so: Callable[[], object], seconds: float, what: str) -> float:
