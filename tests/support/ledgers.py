@@ -84,7 +84,7 @@ def _shift(ledger: Ledger, table: Table, name: str, passed: timedelta) -> None:
 
 
 def at_once(*tasks: Callable[[], T]) -> list[T]:
-    """Runs each task in a thread of its own, all from the same moment; returns and raises as they do."""
+    """Runs each task in its own thread, all from the same moment; returns or raises as they do."""
     barrier = threading.Barrier(len(tasks))
 
     def start(task: Callable[[], T]) -> T:
