@@ -34,6 +34,8 @@ threads = settings.web_threads
 preload_app = True
 # Heroku's router keeps connections for 90 s; who closes first must not be us, or a request is lost.
 keepalive = 95
+# Would wait for slow clients in a way that the worker does not see.
+sendfile = False
 # By default a proxy on this machine may send SCRIPT_NAME and PATH_INFO as headers, and most proxies
 # hand on what their client sent: a client could reach addresses that the proxy keeps to itself.
 forwarder_headers = ""

@@ -75,7 +75,7 @@ ERRORS: Mapping[ErrorCode, ErrorKind] = {
     ErrorCode.CRMTEXT_UNREACHABLE: ErrorKind(502, 5, "CRM Text cannot be reached"),
     ErrorCode.CRMTEXT_TIMEOUT: ErrorKind(504, 5, "CRM Text did not answer in time"),
     ErrorCode.CRMTEXT_INVALID_RESPONSE: ErrorKind(502, 5, "CRM Text's answer cannot be used"),
-    ErrorCode.GATEWAY_BUSY: ErrorKind(503, 1, "Too many requests are waiting for CRM Text"),
+    ErrorCode.GATEWAY_BUSY: ErrorKind(503, 1, "Too many requests at once"),
     ErrorCode.LEDGER_UNAVAILABLE: ErrorKind(503, 5, "The gateway's database is unavailable"),
     ErrorCode.INTERNAL_ERROR: ErrorKind(500, 5, "Internal error"),
 }
