@@ -14,7 +14,8 @@ from benchmarks.load import Load
 from benchmarks.processes import LATER, NOW, WEBHOOK, Bench
 from gateway.assembly import open_ledger
 from gateway.consent import Outcome, Status
-from gateway.ledger.ledger import Entry, Ledger
+from gateway.ledger.intake import Entry
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.search import Criteria
 from gateway.ledger.tables import attempts, opt_outs
 from gateway.settings import Settings

@@ -9,7 +9,9 @@ from unittest.mock import patch
 
 from gateway.app import create_app
 from gateway.consent import OptOut, OptOutRequest, Outcome, Status
-from gateway.ledger.ledger import Claim, Entry, Ledger, Recorded
+from gateway.ledger.claims import Claim
+from gateway.ledger.intake import Entry, Recorded
+from gateway.ledger.ledger import Ledger
 from gateway.settings import Settings
 
 

@@ -10,7 +10,9 @@ from dataclasses import replace
 from gateway.consent import OptOut, OptOutRequest, Status
 from gateway.delivery.attempts import Attempts
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.ledger import Claim, Entry, Ledger, Recorded
+from gateway.ledger.claims import Claim
+from gateway.ledger.intake import Entry, Recorded
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.receipts import Receipt
 
 # Threads that never wait for CRM Text, so that webhooks, accepting and reading stay quick.

@@ -11,7 +11,8 @@ import time
 from gateway.consent import OptOut, Outcome
 from gateway.crmtext.client import CrmText
 from gateway.errors import ErrorCode, Failure, LedgerUnavailable
-from gateway.ledger.ledger import Claim, Ledger
+from gateway.ledger.claims import Claim
+from gateway.ledger.ledger import Ledger
 from gateway.metrics import PACE, UPSTREAM
 
 # How long a call may wait for another turn within the pace when it has missed its own.

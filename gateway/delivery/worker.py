@@ -7,7 +7,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from gateway.delivery.attempts import Attempts
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.ledger import Claim, Ledger
+from gateway.ledger.claims import Claim
+from gateway.ledger.ledger import Ledger
 from gateway.logs import request_id
 
 THREADS = 32

@@ -7,7 +7,7 @@ import pytest
 from gateway.assembly import open_ledger
 from gateway.consent import OptOut, Outcome
 from gateway.errors import CrmTextWords, ErrorCode, Failure
-from gateway.ledger.ledger import Entry
+from gateway.ledger.intake import Entry
 from gateway.settings import Settings
 from tests.support.commands import Printed, gateway_here
 from tests.support.factories import make_opt_out_request

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.assembly import open_ledger
 from gateway.errors import ErrorCode
-from gateway.ledger.ledger import Entry
+from gateway.ledger.intake import Entry
 from gateway.settings import Settings
 from tests.support.api import change_ledger
 from tests.support.commands import Printed, gateway_here

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.assembly import open_ledger
 from gateway.errors import ErrorCode
-from gateway.ledger.ledger import Entry
+from gateway.ledger.intake import Entry
 from gateway.ledger.webhook_messages import IGNORED, WebhookMessages
 from gateway.settings import Settings
 from tests.support.commands import Printed, gateway, gateway_here

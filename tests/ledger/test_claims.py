@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 
 from gateway.consent import Outcome, Status
-from gateway.ledger.ledger import Claim, Ledger
+from gateway.ledger.claims import Claim
+from gateway.ledger.ledger import Ledger
 from tests.support.ledgers import (
     LEASE,
     NOT_FOUND,

@@ -7,7 +7,8 @@ import pytest
 
 from gateway.consent import Status
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.ledger import Entry, Ledger
+from gateway.ledger.intake import Entry
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.receipts import Receipt
 from gateway.ledger.tables import opt_outs, receipts
 from tests.support.deliveries import ask, make_acceptance

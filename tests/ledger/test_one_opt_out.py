@@ -9,7 +9,8 @@ from sqlalchemy import update
 
 from gateway.consent import Attempt, OptOut, Outcome, Status
 from gateway.errors import CrmTextWords, ErrorCode, Failure, LedgerUnavailable
-from gateway.ledger.ledger import Entry, Ledger
+from gateway.ledger.intake import Entry
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.migrations.upgrade import upgrade
 from gateway.ledger.schedule import delay_seconds, enough_attempts
 from gateway.ledger.search import Criteria

@@ -10,7 +10,8 @@ from multiprocessing import get_context
 import pytest
 
 from gateway.consent import Status
-from gateway.ledger.ledger import Entry, Ledger
+from gateway.ledger.intake import Entry
+from gateway.ledger.ledger import Ledger
 from tests.support.factories import make_opt_out_request
 from tests.support.ledgers import (
     accepted,

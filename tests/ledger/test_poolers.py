@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import text
 
 from gateway.consent import Status
-from gateway.ledger.ledger import Entry, Ledger
+from gateway.ledger.intake import Entry
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.migrations.upgrade import upgrade
 from gateway.ledger.receipts import Receipt
 from gateway.ledger.search import Criteria

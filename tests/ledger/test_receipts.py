@@ -11,7 +11,9 @@ from sqlalchemy import update
 
 from gateway.consent import Outcome, Status
 from gateway.errors import ErrorCode, GatewayError
-from gateway.ledger.ledger import Claim, Entry, Ledger, Recorded
+from gateway.ledger.claims import Claim
+from gateway.ledger.intake import Entry, Recorded
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.receipts import Receipt
 from gateway.ledger.tables import attempts, opt_outs
 from tests.support.factories import make_opt_out_request

@@ -8,7 +8,8 @@ from sqlalchemy import func, insert, select, text, update
 
 from gateway.consent import Order, Outcome
 from gateway.errors import ErrorCode, Failure
-from gateway.ledger.ledger import Entry, Ledger
+from gateway.ledger.intake import Entry
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.search import Criteria, FailedOptOuts
 from gateway.ledger.tables import opt_outs
 from tests.support.factories import NUMBER, make_opt_out_request

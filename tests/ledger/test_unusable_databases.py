@@ -15,7 +15,8 @@ from sqlalchemy import text
 
 from gateway.consent import OptOut, Status
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.ledger import Claim, Ledger
+from gateway.ledger.claims import Claim
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.migrations.upgrade import upgrade
 from gateway.ledger.search import Criteria, FailedOptOuts
 from gateway.ledger.tables import opt_outs

@@ -5,7 +5,8 @@ from gateway.assembly import open_crmtext
 from gateway.consent import OptOut
 from gateway.delivery.acceptance import Acceptance
 from gateway.delivery.attempts import Attempts
-from gateway.ledger.ledger import Ledger, Recorded
+from gateway.ledger.intake import Recorded
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.receipts import Receipt
 from tests.support.factories import make_opt_out_request, make_settings
 from tests.support.fake_crmtext import FakeCrmText

@@ -6,7 +6,7 @@ from datetime import timedelta
 from gateway.assembly import open_ledger
 from gateway.consent import OptOut, Outcome
 from gateway.errors import ErrorCode, Failure
-from gateway.ledger.ledger import Entry
+from gateway.ledger.intake import Entry
 from gateway.settings import Settings
 from tests.support.factories import make_opt_out_request
 from tests.support.ledgers import give_up

@@ -13,7 +13,9 @@ from sqlalchemy import Table, func, select, update
 from gateway.assembly import open_ledger
 from gateway.consent import Customer, OptOut, Outcome, Status
 from gateway.errors import CrmTextWords, ErrorCode, Failure
-from gateway.ledger.ledger import Claim, Entry, Ledger
+from gateway.ledger.claims import Claim
+from gateway.ledger.intake import Entry
+from gateway.ledger.ledger import Ledger
 from gateway.ledger.migrations.upgrade import upgrade
 from gateway.ledger.receipts import Receipt
 from gateway.ledger.tables import UtcTime, attempts, clock, opt_outs, receipts

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from gateway.app import create_app
 from gateway.assembly import open_ledger
 from gateway.errors import ERRORS, ErrorCode
-from gateway.ledger.ledger import Entry
+from gateway.ledger.intake import Entry
 from gateway.ledger.webhook_messages import IGNORED, WebhookMessages
 from gateway.settings import Settings
 from gateway.web.problems import explanations

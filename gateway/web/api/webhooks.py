@@ -8,7 +8,7 @@ from flask import Blueprint, Response, g, make_response, request
 from gateway.consent import OptOutRequest
 from gateway.delivery.acceptance import Acceptance
 from gateway.errors import ErrorCode, GatewayError
-from gateway.ledger.ledger import Entry, Recorded
+from gateway.ledger.intake import Entry, Recorded
 from gateway.ledger.receipts import Receipt
 from gateway.ledger.webhook_messages import IGNORED, WebhookMessages
 from gateway.logs import request_id
