@@ -78,9 +78,10 @@ class DeadlineWorker(ThreadWorker):
         self._collect(conn)
 
     def on_client_socket_readable(self, conn: TConn, client: Any) -> None:
-        self.poller.unregister(client)
-        self.keepalived_conns.remove(conn)
-        self._collect(conn)
+        if conn in self.keepalived_conns:  # else it was dropped after the poller saw it
+            self.poller.unregister(client)
+            self.keepalived_conns.remove(conn)
+            self._collect(conn)
 
     def finish_request(self, conn: TConn, fs: "Future[Any]") -> None:
         client: Any = conn.sock
@@ -147,6 +148,8 @@ class DeadlineWorker(ThreadWorker):
         self._take(conn, client)  # most requests are there already
 
     def _take(self, conn: TConn, client: Any) -> None:
+        if conn not in self._arriving:  # it was dropped after the poller saw it
+            return
         before = client.bytes_taken
         try:
             is_whole = client.take()
@@ -202,6 +205,8 @@ class DeadlineWorker(ThreadWorker):
             self.poller.register(client, EVENT_READ, partial(self._discard, conn))
 
     def _discard(self, conn: TConn, client: Any) -> None:
+        if conn not in self._closing:  # it was dropped after the poller saw it
+            return
         try:
             is_open = client.discard()
         except BlockingIOError:

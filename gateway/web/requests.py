@@ -21,6 +21,7 @@ from schemas.fields import field_errors
 
 # How a request with a body can fail before its fields are looked at.
 BODY_PROBLEMS = (
+    ErrorCode.GATEWAY_BUSY,
     ErrorCode.INVALID_JSON,
     ErrorCode.INVALID_REQUEST,
     ErrorCode.PAYLOAD_TOO_LARGE,
@@ -99,7 +100,8 @@ def read_body(
 ) -> bytes:
     """The body of the current request, of at most ``limit`` bytes.
 
-    Raises GatewayError (unsupported_media_type, payload_too_large, invalid_request).
+    Raises GatewayError (unsupported_media_type, payload_too_large, invalid_request,
+    gateway_busy).
     """
     headers = request.headers
     content_type, encoding = headers.get("Content-Type", ""), headers.get("Content-Encoding", "")
