@@ -3,6 +3,7 @@
 import errno
 import gc
 import logging
+import multiprocessing
 import os
 import shutil
 import socket
@@ -24,6 +25,9 @@ except ConfigurationError as error:
 # What the web processes count, for /metrics; must be set before the application is imported.
 with suppress(OSError):  # without it each process serves what it counted itself
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = metrics_folder()
+
+# How many web processes have started; all of them share it.
+started = multiprocessing.Value("i", 0)
 
 bind = f"[{settings.host}]:{settings.port}"  # the brackets are for IPv6, and do no harm
 # Two, so that one is there while the other is replaced.
@@ -83,7 +87,12 @@ def _wait_until_free(server, host, port):
 
 
 def post_worker_init(worker):
-    if worker.age == worker.cfg.workers:  # the last to be started, so nearly the last line, too
+    with started:
+        started.value += 1
+        is_last = (
+            started.value == worker.cfg.workers
+        )  # none is ready later, so this is the last line
+    if is_last:
         listener = str(worker.sockets[0])
         here = listener.replace("/0.0.0.0:", "/127.0.0.1:").replace("/[::]:", "/[::1]:")
         worker.log.info("Ready: %s/docs", settings.public_url or here)
