@@ -12,10 +12,12 @@ import time
 from contextlib import suppress
 
 from gateway.errors import ConfigurationError
+from gateway.limits import capacity, raise_limit_of_files
 from gateway.logs import configuration
 from gateway.settings import Settings
 from gateway.web.metrics_folder import metrics_folder
 
+raise_limit_of_files()
 # Checked before any process exists: a worker that cannot start is started again for ever.
 try:
     settings = Settings.from_env(os.environ)
@@ -34,6 +36,7 @@ bind = f"[{settings.host}]:{settings.port}"  # the brackets are for IPv6, and do
 workers = settings.web_processes
 worker_class = "gateway.web.gunicorn_worker.DeadlineWorker"
 threads = settings.web_threads
+worker_connections = capacity(workers).connections
 # All libraries once in memory instead of once a process.
 preload_app = True
 # Heroku's router keeps connections for 90 s; who closes first must not be us, or a request is lost.
@@ -57,6 +60,8 @@ worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa:
 def on_starting(server):
     for warning in settings.warnings:
         logging.getLogger("gateway.settings").warning(warning)
+    if limited := capacity(workers).warning:
+        logging.getLogger("gateway.limits").warning(limited)
     if not {"GUNICORN_FD", "LISTEN_FDS"} & os.environ.keys():  # else a socket was handed over
         for address in server.cfg.address:
             if isinstance(address, tuple):  # else the path of a Unix socket

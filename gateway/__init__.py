@@ -9,6 +9,7 @@ gateway speaks to has a folder, and so has each entrance:
     errors                              every error code, one row each
     bodies  timestamps  deadline_http   bytes and times to values; HTTP with one deadline per call
     logs  metrics  version              what an operator sees
+    limits                              how much the system allows a process
 
     crmtext/      speaks to CRM Text: its calls (client) and its XML (answers)
     ledger/       speaks to the database: rows, searches, tables, migrations

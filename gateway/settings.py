@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 
 from gateway.accounts import ApiKey, Store, read_api_keys, read_stores
 from gateway.errors import ConfigurationError
+from gateway.limits import capacity
 from gateway.webhooks.config import read_webhook_sources
 from gateway.webhooks.source import WebhookSource
 
@@ -25,10 +26,6 @@ _HOST = re.compile(r"(?:[a-z0-9_-]{1,63}\.)*[a-z0-9_-]{1,63}\.?|[0-9a-f.]*:[0-9a
 
 # On Heroku, where only its router reaches a dyno.
 _EVERYWHERE = "0.0.0.0"  # noqa: S104  # nosec B104
-# Threads of a web process. Nearly all time of a request is waiting for CRM Text, so threads, and
-# many: 256 callers may wait in one process (gunicorn spreads kept connections unevenly), and 8 are
-# kept for the rest.
-WEB_THREADS = 264
 
 T = TypeVar("T")
 
@@ -65,6 +62,7 @@ class Settings:
         on_heroku = "DYNO" in environ
         keywords = [store.keyword for store in stores]
         public_url = read("PUBLIC_URL", _public_url, "")
+        processes = read("WEB_CONCURRENCY", _whole_number(1, 64), "2")
         settings = cls(
             stores=stores,
             api_keys=read("GATEWAY_API_KEYS", lambda text: read_api_keys(text, keywords), ""),
@@ -81,8 +79,8 @@ class Settings:
             public_url=public_url,
             host=read("HOST", _host, _EVERYWHERE if on_heroku else "127.0.0.1"),
             port=read("PORT", _whole_number(1, 65535), "8000"),
-            web_processes=read("WEB_CONCURRENCY", _whole_number(1, 64), "2"),
-            web_threads=WEB_THREADS,
+            web_processes=processes,
+            web_threads=capacity(processes).threads,
             log_level=read("LOG_LEVEL", _log_level, "info"),
         )
         faults = variables.faults + settings._contradictions(on_heroku=on_heroku)

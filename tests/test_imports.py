@@ -14,7 +14,7 @@ from tests.support.factories import ROOT
 # itself and the floors before its own; the nouns, which are small, also one another.
 NOUNS = (
     "consent phone_number stop_words accounts errors bodies timestamps deadline_http logs metrics "
-    "version"
+    "limits version"
 )
 FLOORS = (
     NOUNS,

@@ -36,6 +36,8 @@ _NOTHING_LEFT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _NO_CONNECTION = {errno.EAGAIN, errno.ECONNABORTED, errno.EINTR}
 _SECONDS_TO_TAKE_AN_ANSWER = 15.0
 _SECONDS_TO_CLOSE = 2.0
+# Most requests arrive at once, and most clients close at once.
+_SECONDS_UNDISTURBED = 0.5
 _SECONDS_BETWEEN_LOOKS = 0.25
 
 
@@ -100,6 +102,9 @@ class DeadlineWorker(ThreadWorker):
             super().enqueue_req(conn)
         except RuntimeError:  # not a single thread can be started
             self._end(conn)
+
+    def wait_for_and_dispatch_events(self, timeout: Any) -> None:
+        super().wait_for_and_dispatch_events(min(timeout, _SECONDS_BETWEEN_LOOKS))
 
     def murder_pending(self) -> None:
         """Called by the loop again and again: keeps room for one more, and cuts who is late."""
@@ -182,15 +187,20 @@ class DeadlineWorker(ThreadWorker):
             self._drop(conn, self._arriving)
 
     def _make_room(self) -> None:
-        """Drops who has been sending a request for longest, or else a kept connection."""
-        if self._closing:
-            self._drop(next(iter(self._closing)), self._closing)
-        elif self._arriving:
-            self._drop(next(iter(self._arriving)), self._arriving)
-        elif self.keepalived_conns:
+        """Drops who has been sending or closing for longest, or else a kept connection."""
+        long_ago = time.monotonic() - _SECONDS_UNDISTURBED
+        arriving, closing = next(iter(self._arriving), None), next(iter(self._closing), None)
+        if closing and self._closing[closing] < long_ago + _SECONDS_TO_CLOSE:
+            self._drop(closing, self._closing)
+        elif arriving and cast(Any, arriving.sock).began_at < long_ago:
+            self._drop(arriving, self._arriving)
+        elif self.keepalived_conns and not self._is_recent(self.keepalived_conns[0], long_ago):
             conn = self.keepalived_conns.popleft()
             self.poller.unregister(conn.sock)
             self._end(conn)
+
+    def _is_recent(self, kept: TConn, long_ago: float) -> bool:
+        return kept.timeout is not None and kept.timeout - self.cfg.keepalive > long_ago
 
     def _close(self, conn: TConn) -> None:
         """Waits, without a thread, until the client has read its answer and closes too."""

@@ -5,13 +5,16 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 import requests
 
 from tests.drills.load import Report
+from tests.drills.test_killed_processes import children
 from tests.support.factories import BEARER, make_environment, serve
 from tests.support.fake_crmtext import FakeCrmText
 
@@ -81,3 +84,24 @@ def test_nobody_reads_the_log(on_sqlite: dict[str, str], tmp_path: Path, report:
     report({"answers": dict(Counter(answers)), "seconds": round(seconds, 1)})
     assert answers == [200] * 500
     assert (health.status_code, code) == (200, 0)
+
+
+@pytest.mark.parametrize("files", [64, 128, 256, 1024])
+def test_few_files_may_be_open(
+    on_sqlite: dict[str, str], tmp_path: Path, report: Report, files: int
+) -> None:
+    limit = ["prlimit", f"--nofile={files}:{files}"]
+    with serve(on_sqlite, tmp_path, within=limit) as served:
+        with ThreadPoolExecutor(100) as callers:
+            answers = list(callers.map(partial(opt_out, served.url), range(600)))
+        again = [opt_out(served.url, number) for number in range(20)]
+        processes = children(served)
+        served.stop()
+
+    report({"answers": dict(Counter(answers)), "later": dict(Counter(again))})
+    said = served.stdout.read_text() + served.stderr.read_text()
+    assert set(answers) <= {200, 202, 503}
+    assert set(again) <= {200, 202}
+    assert said.count("Booting worker") == len(processes) == 2
+    assert f"The system allows {files} open files" in said
+    assert "Too many open files" not in said

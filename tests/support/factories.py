@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -102,12 +102,17 @@ class Served:
 
 @contextmanager
 def serve(
-    environment: Mapping[str, str], directory: Path, *, configuration: str = ""
+    environment: Mapping[str, str],
+    directory: Path,
+    *,
+    configuration: str = "",
+    within: Sequence[str] = (),
 ) -> Iterator[Served]:
     """The gateway under gunicorn on a free port, until the block ends or the test stops it.
 
     Its output goes to files in ``directory``. ``configuration`` is Python that is put behind the
-    repository's gunicorn.conf.py. The ledger has to exist already.
+    repository's gunicorn.conf.py. ``within`` is a command that runs another (prlimit). The ledger
+    has to exist already.
     """
     port = free_port()
     conf, stdout, stderr = (directory / name for name in ("gunicorn.py", "stdout", "stderr"))
@@ -115,7 +120,7 @@ def serve(
     conf.write_text("\n".join([own, configuration, _SAY_THAT_A_WORKER_IS_READY]), encoding="utf-8")
     with stdout.open("wb") as out, stderr.open("wb") as err:
         process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "-c", str(conf), "wsgi:app"],
+            [*within, sys.executable, "-m", "gunicorn", "-c", str(conf), "wsgi:app"],
             cwd=ROOT,
             env=_environment(environment) | {"PORT": str(port)},
             stdout=out,

@@ -102,7 +102,7 @@ def test_every_error_code_is_documented_with_its_status(document: dict[str, Any]
     }
     # These are codes of a field or of an opt-out on record, never a problem's own.
     refusals = {ErrorCode.CUSTOMER_NOT_FOUND, ErrorCode.CRMTEXT_REJECTED}
-    of_records = {ErrorCode.INVALID_PHONE_NUMBER, ErrorCode.GATEWAY_BUSY} | {
+    of_records = {ErrorCode.INVALID_PHONE_NUMBER} | {
         code for code in ErrorCode if code.startswith("crmtext_") and code not in refusals
     }
     assert met == {(code, ERRORS[code].status) for code in ErrorCode if code not in of_records}
