@@ -2,6 +2,7 @@
 
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from gateway.errors import ErrorCode, Failure
@@ -19,7 +20,7 @@ class PhoneNumber:
     """A number as it came, and what it was read as: ten ASCII digits, or None and the fault.
 
     ``received`` is fit to be stored. ``fault`` continues "the phone number …" and repeats nothing
-    of it.
+    of it, but may name a character that does not belong there.
     """
 
     received: str
@@ -84,11 +85,35 @@ def _read(value: object) -> tuple[str | None, str | None]:
 def _what_is_wrong(text: str) -> str:
     if not text:
         return "is empty"
-    if text.startswith("+") and not text.startswith("+1"):
-        return "is from another country; only US numbers (+1) can be opted out"
-    if re.search(r"[^\W\d_]", text):
+    if any(map(str.isalpha, text)):
         return "contains letters; give only the 10 digits of a US number"
-    digits = sum(character in "0123456789" for character in text)
-    if digits not in (10, 11):
-        return f"has {digits} digits; a US number has 10, or 11 with the leading 1"
+    if any(char.isdecimal() and not char.isascii() for char in text):
+        return "contains digits other than 0 to 9; write it with the digits 0 to 9"
+    if re.match(rf"\+{_SEPARATOR}*[02-9]", text):
+        return "is from another country; only US numbers (+1) can be opted out"
+    return _wrong_digits(text) or _wrong_characters(text)
+
+
+def _wrong_digits(text: str) -> str | None:
+    digits = re.sub("[^0-9]", "", text)
+    if len(digits) == 11 and digits[0] != "1":
+        count = "11 digits that do not begin with 1"
+    elif len(digits) not in (10, 11):
+        count = "1 digit" if len(digits) == 1 else f"{len(digits) or 'no'} digits"
+    else:
+        return None
+    return f"has {count}; a US number has 10, or 11 with the leading 1"
+
+
+def _wrong_characters(text: str) -> str:
+    odd = re.search(rf"(?!{_SEPARATOR})[^0-9+]", text)
+    if odd:
+        name = f"{unicodedata.name(odd[0], 'UNNAMED CHARACTER')} (U+{ord(odd[0]):04X})"
+        return f"contains {name}; between the digits only spaces and - . ( ) / are understood"
+    if text.rfind("+") > 0 or re.match(r"\+[^1]", text):
+        return "has a + that is not right before the leading 1"
+    if text[0] not in "0123456789(+":
+        return "does not begin with a digit, ( or +"
+    if text[-1] not in "0123456789":
+        return "does not end with a digit"
     return "is not a US number as usually written: 10 digits, with or without +1 before them"

@@ -98,6 +98,12 @@ def test_what_is_neither_text_nor_integer_is_refused(value: object) -> None:
     assert read_phone_number(value).digits is None
 
 
+PLUS = "has a + that is not right before the leading 1"
+NOT_1 = "has 11 digits that do not begin with 1; a US number has 10, or 11 with the leading 1"
+OTHER_DIGITS = "contains digits other than 0 to 9; write it with the digits 0 to 9"
+BEGINNING = "does not begin with a digit, ( or +"
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
@@ -112,8 +118,16 @@ def test_what_is_neither_text_nor_integer_is_refused(value: object) -> None:
         ({"number": "9995551234"}, "must be a string or an integer"),
         ("+9995551234", "is from another country; only US numbers (+1) can be opted out"),
         ("+529995551234", "is from another country; only US numbers (+1) can be opted out"),
-        ("++19995551234", "is from another country; only US numbers (+1) can be opted out"),
-        ("+ 19995551234", "is from another country; only US numbers (+1) can be opted out"),
+        ("+ 529995551234", "is from another country; only US numbers (+1) can be opted out"),
+        *((text, PLUS) for text in ("++19995551234", "+ 19995551234", "1+9995551234")),
+        ("+", "has no digits; a US number has 10, or 11 with the leading 1"),
+        ("?", "has no digits; a US number has 10, or 11 with the leading 1"),
+        ("1", "has 1 digit; a US number has 10, or 11 with the leading 1"),
+        ("99955512345", NOT_1),
+        ("29995551234", NOT_1),
+        (29995551234, NOT_1),
+        ("9995551234#5", NOT_1),
+        ("99955512\u00b2", "has 8 digits; a US number has 10, or 11 with the leading 1"),
         ("+44 20 7946 0958", "is from another country; only US numbers (+1) can be opted out"),
         ("529995551234", "has 12 digits; a US number has 10, or 11 with the leading 1"),
         ("0019995551234", "has 13 digits; a US number has 10, or 11 with the leading 1"),
@@ -140,36 +154,37 @@ def test_what_is_neither_text_nor_integer_is_refused(value: object) -> None:
         ("x" * 33, "is longer than 32 characters"),
         ("9" * 33, "is longer than 32 characters"),
         (int("9" * 4300), "is longer than 32 characters"),
-        ("٩٩٩٥٥٥١٢٣٤", "has 0 digits; a US number has 10, or 11 with the leading 1"),
+        ("٩٩٩٥٥٥١٢٣٤", OTHER_DIGITS),
+        ("\uff19\uff19\uff19\uff15\uff15\uff15\uff11\uff12\uff13\uff14", OTHER_DIGITS),
+        ("+٩995551234", OTHER_DIGITS),
+        ("-9995551234", BEGINNING),
+        ("tel: 9995551234", BEGINNING),
+        ("9995551234-", "does not end with a digit"),
+        ("9995551234)", "does not end with a digit"),
         (
-            "\uff19\uff19\uff19\uff15\uff15\uff15\uff11\uff12\uff13\uff14",
-            "has 0 digits; a US number has 10, or 11 with the leading 1",
+            "((999) 555-1234",
+            "is not a US number as usually written: 10 digits, with or without +1 before them",
         ),
         *(
             (
                 text,
-                "is not a US number as usually written: 10 digits, with or without +1 before them",
+                f"contains {name}; between the digits only spaces and - . ( ) / are understood",
             )
-            for text in (
-                "29995551234",
-                "-9995551234",
-                "9995551234-",
-                "9995551234)",
-                "((999) 555-1234",
-                "1+9995551234",
-                "tel: 9995551234",
-                "9995551234,",
-                "9995551234;",
-                "999_555_1234",
-                "999\t555\t1234",
-                "999\n5551234",
-                "999\u20115551234",
-                "999\u200b5551234",
-                "\ufeff9995551234",
-                "'9995551234",
-                "9995551234\0",
-                "#9995551234",
-                "999–555–1234",  # noqa: RUF001, the dash is the point
+            for text, name in (
+                ("9995551234,", "COMMA (U+002C)"),
+                ("9995551234;", "SEMICOLON (U+003B)"),
+                ("999_555_1234", "LOW LINE (U+005F)"),
+                ("999\t555\t1234", "UNNAMED CHARACTER (U+0009)"),
+                ("999\n5551234", "UNNAMED CHARACTER (U+000A)"),
+                ("999\u20115551234", "NON-BREAKING HYPHEN (U+2011)"),
+                ("999\u200b5551234", "ZERO WIDTH SPACE (U+200B)"),
+                ("\ufeff9995551234", "ZERO WIDTH NO-BREAK SPACE (U+FEFF)"),
+                ("'9995551234", "APOSTROPHE (U+0027)"),
+                ("9995551234\0", "UNNAMED CHARACTER (U+0000)"),
+                ("9995551234\ud800", "UNNAMED CHARACTER (U+D800)"),
+                ("#9995551234", "NUMBER SIGN (U+0023)"),
+                ("9995551234\u00b2", "SUPERSCRIPT TWO (U+00B2)"),
+                ("999\u2013555\u20131234", "EN DASH (U+2013)"),
             )
         ),
     ],
