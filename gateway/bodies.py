@@ -5,6 +5,7 @@ JSON must be UTF-8, have each key once, and contain only finite numbers (RFC 825
 
 import json
 import math
+from codecs import BOM_UTF8
 from enum import StrEnum
 from urllib.parse import parse_qsl
 
@@ -52,6 +53,8 @@ def read_json(body: bytes) -> object:
     """
     if not body.strip():
         raise GatewayError(ErrorCode.INVALID_JSON, "The body is empty; it must be JSON.")
+    if body.startswith(BOM_UTF8):
+        raise _invalid("it begins with a byte order mark; send it without one")
     try:
         return _DECODER.decode(body.decode("utf-8"))
     except UnicodeDecodeError as error:
