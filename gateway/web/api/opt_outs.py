@@ -130,9 +130,8 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
         ]
         prefer = read_prefer(request.headers.get("Prefer", ""))
         recorded = acceptance.accept(requests, receipt, wait_seconds=prefer.wait_seconds)
-        # Another key of the same name may have made them.
-        opt_outs = [visible_to(g.caller, one.opt_out) for one in recorded]
-        opt_outs = g.opt_outs = opt_outs or [visible_to(g.caller, None)]
+        opt_outs = g.opt_outs = [one.opt_out for one in recorded]
+        _refuse_other_stores(g.caller, opt_outs)
         is_for_all = fields["store"] == ALL_STORES
         response = _answer_all(opt_outs) if is_for_all else _answer(opt_outs[0])
         if prefer.applied:
@@ -242,6 +241,16 @@ def _receipt(caller: ApiKey, body: bytes) -> Receipt | None:
         return None
     whose = json.dumps(["api", caller.name, key]).encode()
     return Receipt(hashlib.sha256(whose).hexdigest(), hashlib.sha256(body).hexdigest())
+
+
+def _refuse_other_stores(caller: ApiKey, opt_outs: Sequence[OptOut]) -> None:
+    """Raises GatewayError (not_found) about a repeat of what another key of this name did."""
+    if not opt_outs or not all(caller.may_act_on(one.store) for one in opt_outs):
+        what = (
+            "This Idempotency-Key was already used, by an API key of the same name, for a store "
+            "that this API key may not act on. Use a new Idempotency-Key."
+        )
+        raise GatewayError(ErrorCode.NOT_FOUND, what)
 
 
 def _answer(opt_out: OptOut) -> Response:
