@@ -58,7 +58,7 @@ ERRORS: Mapping[ErrorCode, ErrorKind] = {
     ErrorCode.INVALID_JSON: ErrorKind(400, None, "The body is not valid JSON"),
     ErrorCode.INVALID_REQUEST: ErrorKind(400, None, "The request is malformed"),
     ErrorCode.UNAUTHORIZED: ErrorKind(401, None, "Not authenticated"),
-    ErrorCode.FORBIDDEN: ErrorKind(403, None, "The API key may not act on this store"),
+    ErrorCode.FORBIDDEN: ErrorKind(403, None, "The API key may not do this"),
     ErrorCode.NOT_FOUND: ErrorKind(404, None, "Nothing found at this address"),
     ErrorCode.METHOD_NOT_ALLOWED: ErrorKind(405, None, "Method not allowed here"),
     ErrorCode.PAYLOAD_TOO_LARGE: ErrorKind(413, None, "The body is too large"),

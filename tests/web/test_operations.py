@@ -148,7 +148,11 @@ def test_a_nonsensical_accept_header_is_no_obstacle(client: FlaskClient) -> None
 def test_a_key_bound_to_a_store_may_not_scrape(client: FlaskClient) -> None:
     for environ in ({}, ELSEWHERE):
         response = client.get("/metrics", headers=BURGER_BEARER, environ_base=environ)
-        assert (response.status_code, response.get_json()["code"]) == (403, "forbidden")
+        assert response.status_code == 403
+        assert (response.get_json()["title"], response.get_json()["detail"]) == (
+            "The API key may not do this",
+            "Metrics are for keys that are not bound to stores.",
+        )
 
 
 def test_an_unknown_key_is_refused_even_on_this_machine(client: FlaskClient) -> None:
