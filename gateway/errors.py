@@ -153,8 +153,11 @@ class LedgerUnavailable(GatewayError):
 
 
 class ConfigurationError(Exception):
-    """The environment is not as it must be; ``faults`` has one line for each thing wrong."""
+    """The environment is not as it must be; ``faults`` has one line for each thing wrong.
 
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__("\n".join(faults))
+    As text it ends with the ``warnings``, since what merely looks odd may be the cause of a fault.
+    """
+
+    def __init__(self, faults: Sequence[str], warnings: Sequence[str] = ()) -> None:
+        super().__init__("\n".join([*faults, *(f"Warning: {warning}" for warning in warnings)]))
         self.faults = tuple(faults)

@@ -51,7 +51,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> "Settings":
-        """Raises ConfigurationError with one line for each fault; none of them shows a secret."""
+        """Raises ConfigurationError with a line for each fault and warning; none shows a secret."""
         variables = _Variables(environ)
         read = variables.read
         variables.require(
@@ -85,7 +85,7 @@ class Settings:
         )
         faults = variables.faults + settings._contradictions(on_heroku=on_heroku)
         if faults:
-            raise ConfigurationError(faults)
+            raise ConfigurationError(faults, settings.warnings)
         return settings
 
     def store(self, keyword: str) -> Store | None:
@@ -243,7 +243,8 @@ def _webhook_sources(
             text = Path(text).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             # Whatever is not called like a TOML file may be a secret that got into the wrong place.
-            name = text if text.endswith(".toml") else "the file"
+            taken = "is taken for the path of a file, because it has no '='; the file"
+            name = text if text.endswith(".toml") else taken
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
             raise ConfigurationError([f"{name} cannot be read: {why}"]) from None
     return read_webhook_sources(text, secrets=environ, stores=keywords, public_url=public_url)

@@ -139,6 +139,8 @@ UNKNOWN_RIGHT = "entry 1 (billing) has an unknown right; the rights are opt-in, 
 QUOTES = "has quotes around it that became part of it (docker --env-file keeps them)"
 LEVEL = "must be debug, info, warning, error or critical"
 RATE = "must be a number of calls per second, or 0 for no limit"
+PATH = "is taken for the path of a file, because it has no '='; the file cannot be read"
+NO_FILE = "No such file or directory"
 DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
 
 
@@ -253,10 +255,10 @@ DATABASE = "must begin with sqlite:///, postgres:// or postgresql://"
         (
             "WEBHOOK_SOURCES",
             "/nowhere/hooks.toml",
-            "/nowhere/hooks.toml cannot be read: No such file or directory",
+            f"/nowhere/hooks.toml cannot be read: {NO_FILE}",
         ),
-        ("WEBHOOK_SOURCES", "hunter2", "the file cannot be read: No such file or directory"),
-        ("WEBHOOK_SOURCES", "/", "the file cannot be read: Is a directory"),
+        *(("WEBHOOK_SOURCES", text, f"{PATH}: {NO_FILE}") for text in ["hunter2", "[hunter2"]),
+        ("WEBHOOK_SOURCES", "/", f"{PATH}: Is a directory"),
         ("PUBLIC_URL", "hunter2", ADDRESS),
         ("PUBLIC_URL", "https://gateway.example.com/?a=hunter2", "must not have a query"),
         (

@@ -1,7 +1,8 @@
 """``check``: whether the settings are complete, what they say, and whether all answers."""
 
+import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import click
@@ -42,8 +43,10 @@ def check(context: click.Context, *, live: bool, number: str) -> None:
       python -m gateway check --live
     """
     settings = Settings.from_env(context.obj)
+    warnings = [*settings.warnings, *_host_warnings(settings)]
     _show_settings(settings)
-    complete = f"The settings are complete{', but see the warnings' if settings.warnings else ''}"
+    show("warnings", warnings)
+    complete = f"The settings are complete{', but see the warnings' if warnings else ''}"
     if not live:
         click.echo(f"{complete}; the database and CRM Text were not asked (use --live).")
         return
@@ -74,7 +77,16 @@ def _show_settings(settings: Settings) -> None:
         "webhooks",
         [f"{source.name} ({source.recipe or 'no recipe'})" for source in sources] or ["none"],
     )
-    show("warnings", settings.warnings)
+
+
+def _host_warnings(settings: Settings) -> Sequence[str]:
+    """Not a fault, since the gateway may run on another machine, which knows the name."""
+    try:
+        socket.getaddrinfo(settings.host, settings.port)
+    except OSError as error:
+        what = f"HOST: {settings.host} is not the name of a machine that is known here"
+        return [f"{what} ({error.strerror}); set it to an address that the gateway listens on"]
+    return []
 
 
 def _key_words(key: ApiKey) -> str:

@@ -156,8 +156,8 @@ class SourceTable(_Table):
             elif signature and not signature.secret_format.key(secret):
                 faults.append(f"{variable} is not base64 after whsec_")
             elif signature and not _fits_a_header(signature, secret):
-                what = "has a line end in it, or a blank at its end, which no header can carry"
-                faults.append(f"{variable} {what}")
+                what = "has a line end in it, or a blank at its beginning or end"
+                faults.append(f"{variable} {what}, which no header can carry")
         if faults:
             raise ValidationError(faults, "secret_env")
 

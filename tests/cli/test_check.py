@@ -1,10 +1,13 @@
 """``check``: whether the settings are complete, and what they say."""
 
+import socket
 from pathlib import Path
+
+import pytest
 
 from gateway.settings import Settings
 from tests.support.commands import HOOKS, Printed, gateway, gateway_here
-from tests.support.factories import NUMBER
+from tests.support.factories import NUMBER, sha256
 from tests.support.fake_crmtext import FakeCrmText, Reply, xml
 from tests.support.signing import SECRET
 
@@ -46,6 +49,37 @@ def test_check_points_out_two_auth_strings_that_became_one() -> None:
         "contained another entry; are quotes missing"
     ) in checked.stdout
     assert "b:PIZZA" not in checked.stdout
+
+
+def test_check_shows_warnings_beside_what_is_wrong() -> None:
+    key = f"pizza:{sha256('pizza')}:PIZZA"
+    checked = gateway_here(
+        "check", CRMTEXT_AUTH_STRINGS="u:p:PIZZAu:p:BURGER", GATEWAY_API_KEYS=key
+    )
+    assert (checked.exit_code, checked.out) == (1, "")
+    fault, warning = checked.err.splitlines()
+    assert fault == (
+        "GATEWAY_API_KEYS: entry 1 (pizza) names the store PIZZA, which CRMTEXT_AUTH_STRINGS does "
+        "not have"
+    )
+    assert warning.startswith(
+        "Warning: CRMTEXT_AUTH_STRINGS: the password of store BURGER looks as if it contained "
+        "another entry"
+    )
+
+
+def test_check_warns_of_a_host_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    checked = gateway_here("check", HOST="nohost.invalid")
+    assert checked.exit_code == 0
+    assert checked.steps["warnings"].startswith(
+        "HOST: nohost.invalid is not the name of a machine that is known here (Name or service not "
+        "known); "
+    )
+    assert ", but see the warnings;" in checked.out
 
 
 TWO_STORES = "pizzeria:sandbox:PIZZA burgerbar:sandbox:BURGER"

@@ -245,13 +245,13 @@ def test_a_field_in_double_quotes_is_fine_elsewhere(opt_out: str) -> None:
     assert read_sources(text)["helpdesk"].opt_out.text == opt_out
 
 
-@pytest.mark.parametrize("secret", ["s3cret\n", "s3cret ", "s3cret\t", "a\ns3cret"])
+@pytest.mark.parametrize("secret", ["s3cret\n", "s3cret ", "s3cret\t", "a\ns3cret", " s3cret"])
 def test_a_token_that_no_header_can_carry_is_a_fault(secret: str) -> None:
-    text = "[zap]\nrecipe = 'zapier'\nsecret_env = 'HOOK'"
+    text = "[zap]\nrecipe = 'braze'\nsecret_env = 'HOOK'"
     with pytest.raises(ConfigurationError) as raised:
         read_webhook_sources(text, secrets={"HOOK": secret}, stores=["PIZZA"], public_url=None)
     assert raised.value.faults == (
-        "[zap] secret_env: HOOK has a line end in it, or a blank at its end, "
+        "[zap] secret_env: HOOK has a line end in it, or a blank at its beginning or end, "
         "which no header can carry",
     )
 
