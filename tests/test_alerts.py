@@ -108,6 +108,7 @@ def test_prometheus_accepts_the_rules() -> None:
     promtool("check", "rules", "docs/alerts.yml")
 
 
+@pytest.mark.slow
 def test_each_alert_fires_when_it_should_and_ends() -> None:
     promtool("test", "rules", "tests/alerts_test.yml")
 

@@ -59,6 +59,7 @@ def _environment() -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": "/nonexistent"}
 
 
+@pytest.mark.slow
 @needs_setup
 def test_run_says_what_to_open_and_ctrl_c_ends_everything(checkout: Path) -> None:
     ports = {"PORT": free_port(), "SANDBOX_PORT": free_port()}
@@ -131,14 +132,12 @@ def test_setup_says_what_is_missing(tmp_path: Path, python: str | None, said: st
     assert setup.stderr.startswith(said)
 
 
+@pytest.mark.slow
 @needs_setup
 def test_test_takes_what_pytest_takes() -> None:
     script = str(ROOT / "script/test")
     command = [script, "--quick", "tests/drills", "--collect-only", "-q"]
     quick = subprocess.run(command, capture_output=True, text=True, check=False)
 
-    assert (
-        "Quick: without drills, browser, schemathesis, generated clients and PostgreSQL.\n"
-        in quick.stdout
-    )
+    assert "Quick: without drills, " in quick.stdout
     assert "no tests collected" in quick.stdout

@@ -123,6 +123,7 @@ UNASKED: dict[str, Answer] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unasked", UNASKED)
 def test_unasked_bytes_behind_an_answer_are_heard_by_nobody(
     unasked: str, tls: Certificate | None
@@ -235,6 +236,7 @@ def test_a_body_without_a_length_ends_with_its_connection(tls: Certificate | Non
     assert server.heard == [(1, FIRST), (2, SECOND)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize("wire", [http(200, confirms(FIRST)), chunked(confirms(FIRST))])
 def test_a_new_connection_may_close_at_every_byte(
@@ -265,6 +267,7 @@ def test_a_new_connection_may_close_at_every_byte(
         assert names == [UNREACHABLE] + [INVALID] * (len(wire) - 1) + [OUT]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reset", [False, True], ids=["closed", "reset"])
 def test_a_kept_connection_may_close_at_every_byte(
     reset: bool,

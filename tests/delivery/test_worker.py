@@ -131,6 +131,7 @@ def test_a_bug_in_one_opt_out_does_not_stop_the_others_and_loses_nothing(
     assert [found(ledger, one).status for one in (unreadable, impossible)] == ["pending"] * 2
 
 
+@pytest.mark.slow
 def test_a_low_rate_does_not_make_a_worker_look_dead(
     any_database_url: str,
     crmtext: FakeCrmText,
@@ -165,13 +166,14 @@ def test_sigterm_ends_an_idle_worker_at_once_with_exit_code_0(
 def test_sigterm_finishes_what_is_in_flight_and_claims_nothing_new(
     environment: dict[str, str], ledger: Ledger, crmtext: FakeCrmText, tmp_path: Path
 ) -> None:
-    crmtext.answer_with(Reply(delay=0.9, body=xml()))
+    seconds_of_a_call = 2.5  # so that none has ended before all have begun
+    crmtext.answer_with(Reply(delay=seconds_of_a_call, body=xml()))
     ids = [accepted(ledger, f"9995{number:06}").id for number in range(THREADS + 20)]
-    with running_worker(environment, tmp_path) as process:
+    with running_worker(environment | {"CRMTEXT_TIMEOUT": "5"}, tmp_path) as process:
         wait_until(lambda: len(crmtext.calls) == THREADS, 20, "all its threads are at work")
         code, seconds = end(process)
     assert code == 0
-    assert seconds < SECONDS_TO_END
+    assert seconds < seconds_of_a_call + SECONDS_TO_END
     assert len(crmtext.calls) == THREADS
     statuses = sorted(found(ledger, one).status for one in ids)
     assert statuses == ["opted_out"] * THREADS + ["pending"] * 20

@@ -116,6 +116,7 @@ def _take_turns(url: str, start_at: float) -> list[float]:
     return moments
 
 
+@pytest.mark.slow
 def test_no_second_ever_holds_more_turns_than_the_rate_of_two_processes(
     any_database_url: str,
 ) -> None:

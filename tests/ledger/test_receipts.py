@@ -183,6 +183,7 @@ def _accept_many(url: str, keys: list[str], start_at: float) -> list[bool]:
     return claims
 
 
+@pytest.mark.slow
 def test_the_same_receipts_in_two_processes_at_once_are_sent_once(
     ledger: Ledger,
     any_database_url: str,

@@ -107,6 +107,7 @@ def assert_no_number(error: BaseException) -> None:
         shown = shown.__cause__ or shown.__context__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["accept", "claim_due"])
 def test_a_locked_ledger_is_unavailable_within_seconds_and_nothing_is_kept(
     ledger: Ledger, call: str
@@ -205,6 +206,7 @@ def test_more_threads_than_connections_wait_for_one_instead_of_failing(ledger: L
     assert rows_in(ledger, opt_outs) == 40
 
 
+@pytest.mark.slow
 def test_a_postgres_that_says_nothing_is_given_up_within_5_seconds(postgres: Postgres) -> None:
     ledger = make_ledger(postgres.new_database())
     upgrade(ledger.engine)

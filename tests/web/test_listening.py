@@ -31,6 +31,7 @@ def test_a_line_says_what_to_open_once_somebody_listens(ledger: str, tmp_path: P
             socket.create_connection(("127.0.0.2", served.port))
 
 
+@pytest.mark.slow
 def test_a_port_in_use_is_one_line() -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
