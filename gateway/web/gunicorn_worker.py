@@ -48,7 +48,7 @@ class DeadlineWorker(ThreadWorker):
     seconds_to_send_a_request = 15.0
     seconds_to_send_a_head = 10.0
     # Of requests that are collected or answered. While one is answered there are some copies of it.
-    most_bytes_held = 32 * 1024 * 1024
+    most_bytes_held = 16 * 1024 * 1024
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -344,6 +344,7 @@ class _Client:
         return bool(data) and self._discarded < _MOST_COLLECTED
 
     def recv(self, size: int) -> bytes:
+        size = min(size, _AT_ONCE)  # gunicorn asks for 1 MiB, and keeps what nobody reads of it
         if self._collected:
             data = bytes(self._collected[:size])
             del self._collected[:size]

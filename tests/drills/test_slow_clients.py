@@ -182,4 +182,4 @@ def test_a_crowd_delays_nobody_else(
     )
     assert statuses <= {200, 202}
     assert seconds[-1] < 2
-    assert memory < 400
+    assert memory < 250
