@@ -6,53 +6,22 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 import requests
-from flask import Flask
 
-from gateway.web.docs.document import describe, guide
-from tests.support.factories import DEMO_KEY, ROOT
+from gateway.web.docs.document import guide
+from tests.support.api_page import COMMAND, FILE, api_page
+from tests.support.factories import DEMO_KEY
 from tests.test_readme import table as readme_table
 
 ADDRESS = "http://127.0.0.1:8000"
 
 
-def as_page(document: dict[str, Any]) -> str:
-    """docs/api.md: the guide, and all addresses."""
-    rows = [
-        f"| `{method.upper()} {path}` | {operation['summary']} "
-        f"| {', '.join(operation['responses'])} |"
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    ]
-    return "\n".join(
-        [
-            "# The API",
-            "<!-- Made by tests/web/test_guide.py from gateway/web/docs/guide.md; edit that. -->",
-            "A running gateway shows this page at `/docs`, with every field, and lets you try it.",
-            "",
-            document["info"]["description"],
-            "## Addresses",
-            "| address | | answers |",
-            "|---|---|---|",
-            *rows,
-            "",
-            "Error codes are in the [README](../README.md#error-codes).",
-            "",
-        ]
-    )
-
-
-def test_the_page_in_the_repository_is_that_of_the_gateway(app: Flask) -> None:
-    file = ROOT / "docs/api.md"
-    with app.app_context():
-        expected = as_page(describe(app))
-    is_current = file.exists() and file.read_text(encoding="utf-8") == expected
-    if not is_current:
-        file.write_text(expected, encoding="utf-8")
-    assert is_current, "docs/api.md was out of date and has been written anew: commit it"
+def test_the_page_in_the_repository_is_that_of_the_gateway() -> None:
+    is_current = FILE.read_text(encoding="utf-8") == api_page()
+    assert is_current, f"docs/api.md is out of date. Run: {COMMAND}"
 
 
 def test_the_guides_numbers_are_answered_as_the_readme_says() -> None:
