@@ -47,5 +47,6 @@ def gateway() -> None:
     Settings come from environment variables; 'check' says whether they are complete. Each
     command's --help has an example.
 
-    Exit codes: 0 done, 1 refused or faulty, 2 usage error.
+    Exit codes: 0 done, 1 refused or faulty, 2 usage error, 3 accepted, but opts nobody out
+    (webhooks check and send).
     """

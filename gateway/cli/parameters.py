@@ -5,7 +5,7 @@ from datetime import datetime
 import click
 
 from gateway.accounts import STORE_KEYWORD
-from gateway.errors import ErrorCode, GatewayError
+from gateway.errors import ErrorCode
 from gateway.phone_number import read_phone_number
 from gateway.settings import Settings
 from gateway.timestamps import TimestampFormat, read_timestamp
@@ -25,10 +25,10 @@ def read_code(text: str) -> ErrorCode:
 
 
 def refuse_unknown_store(settings: Settings, store: str | None) -> None:
-    """Raises GatewayError for a store that is not configured: a typo must not look like "none"."""
+    """Raises a usage error for a store that is not configured: a typo must not look like "none"."""
     if store and settings.store(store) is None:
         known = ", ".join(store.keyword for store in settings.stores)
-        raise GatewayError(ErrorCode.INVALID_REQUEST, f"--store: must be one of {known}")
+        raise click.BadParameter(f"must be one of {known}", param_hint="--store")
 
 
 def read_time(text: str) -> datetime:

@@ -32,7 +32,7 @@ _MOST_OF_A_NUMBER = 20
 def show_one(environ: Mapping[str, str], what: str) -> None:
     """Show an opt-out, or all of a phone number, with every attempt.
 
-    Phone numbers are masked, except the one that you give.
+    Phone numbers are masked, except the one that you give. GET /v1/opt-outs/ID shows them whole.
 
     \b
     Example:
@@ -132,6 +132,8 @@ def _facts(opt_out: OptOut, known_number: str | None) -> Iterator[tuple[str, str
     already = ", as it was before" if opt_out.already_opted_out else ""
     yield "status", f"{opt_out.status}{already}"
     yield "phone number", _number_words(opt_out, known_number)
+    if opt_out.phone_number is None:
+        yield "as it came", _masked_digits(opt_out.phone_number_received or "") or "none came"
     yield "store", opt_out.store
     yield "source", opt_out.source
     for topic, text in (
@@ -160,6 +162,11 @@ def _number_words(opt_out: OptOut, known_number: str | None) -> str:
         return "unusable"
     is_known = opt_out.phone_number == known_number
     return opt_out.phone_number if is_known else mask_phone_numbers(opt_out.phone_number)
+
+
+def _masked_digits(text: str) -> str:
+    """All but the last four digits as asterisks; the rest shows what makes a number unusable."""
+    return re.sub(r"\d(?=(?:\D*\d){4})", "*", text)
 
 
 def _attempt_words(attempt: Attempt) -> str:

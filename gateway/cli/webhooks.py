@@ -20,8 +20,12 @@ from gateway.webhooks.sample import sample_body, signed_headers
 from gateway.webhooks.saved_message import read_saved_message
 from gateway.webhooks.source import Answer, WebhookSource
 
-_CHECKED = {Result.REFUSED: 1, Result.OPTS_NOBODY_OUT: 3}
-_SENT = {Result.ACCEPTED: 0, Result.REFUSED: 1, Result.OPTS_NOBODY_OUT: 3, Result.IGNORED: 3}
+_EXIT_CODES = {
+    Result.ACCEPTED: 0,
+    Result.REFUSED: 1,
+    Result.OPTS_NOBODY_OUT: 3,
+    Result.IGNORED: 3,
+}
 _EXAMPLE_NUMBER = "9995551234"  # CRM Text's own; there is no area code 999
 _SECONDS_TO_ANSWER = 20
 _LONGEST_SHOWN = 2000
@@ -68,8 +72,8 @@ def check(context: click.Context, source_name: str, file: str, at: datetime | No
     """Show what the gateway would do with a saved message.
 
     It is shown step by step, and nothing is recorded. The exit code is 0 if the message would be
-    accepted, 1 if it would be refused, and 3 if it would be accepted, but opts nobody out because
-    no number in it is usable.
+    accepted and opts somebody out, 1 if it would be refused, and 3 if it would be accepted, but
+    opts nobody out: nothing in it is an opt-out, or no number in it is usable.
 
     SOURCE is a name from WEBHOOK_SOURCES. FILE is the message in raw HTTP form: header lines, a
     blank line, the body byte for byte. A request line at the top is optional; - reads standard
@@ -85,7 +89,7 @@ def check(context: click.Context, source_name: str, file: str, at: datetime | No
     verdict = judge(source, saved, settings.public_url, at or datetime.now(UTC))
     for topic, lines in verdict.steps:
         show(topic, lines)
-    context.exit(_CHECKED.get(verdict.result, 0))
+    context.exit(_EXIT_CODES[verdict.result])
 
 
 def _read_address(text: str) -> str:
@@ -133,7 +137,7 @@ def send(
     content = _read_file(body) if body else sample_body(source, number, message_id, now)
     if content is None:
         what = f"[{source.name}] has no recipe and so no sample; pass a body with --body FILE."
-        raise GatewayError(ErrorCode.INVALID_REQUEST, what)
+        raise click.UsageError(what)
     path = f"/v1/webhooks/{source.name}"
     # What is signed is the address that the gateway expects, wherever this goes.
     signed_url = f"{settings.public_url or ''}{path}"
@@ -151,7 +155,7 @@ def send(
     )
     result = _result_of(source, answer)
     show("result", [result])
-    context.exit(_SENT[result])
+    context.exit(_EXIT_CODES[result])
 
 
 def _post(address: str, body: bytes, headers: Mapping[str, str]) -> requests.Response:
@@ -187,9 +191,8 @@ def _find_source(settings: Settings, name: str) -> WebhookSource:
     source = settings.webhook_sources.get(name)
     if source is None:
         known = ", ".join(settings.webhook_sources) or "none"
-        raise GatewayError(
-            ErrorCode.NOT_FOUND, f"There is no such webhook source; configured: {known}"
-        )
+        what = f"there is no such webhook source; configured: {known}"
+        raise click.BadParameter(what, param_hint="SOURCE")
     return source
 
 

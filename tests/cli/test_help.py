@@ -29,6 +29,11 @@ def test_help_has_an_example_of_each_command(command: list[str]) -> None:
     assert f"Example:\n    python -m gateway {' '.join(command)}" in printed.out
 
 
+def test_help_names_every_exit_code() -> None:
+    codes = gateway_here("--help").out.partition("Exit codes: ")[2].partition("\n\n")[0]
+    assert re.findall(r"\d", codes) == ["0", "1", "2", "3"]
+
+
 def test_help_lists_all_commands() -> None:
     printed = gateway_here("--help")
     listed = re.findall(r"^  ([a-z-]+) {2,}", printed.out.partition("Commands:")[2], re.M)

@@ -86,6 +86,29 @@ def test_all_opt_outs_of_a_number_are_shown_newest_first(settings: Settings, url
 
 
 @pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        ("999\u2013555\u20131234", "***\u2013***\u20131234"),
+        ("9995551234 ext. 7", "*******234 ext. 7"),
+        ("99955512345", "*******2345"),
+        ("call\x1b[2J me", "call\ufffd[2J me"),
+        ("", "none came"),
+        (None, "none came"),
+    ],
+)
+def test_an_unusable_number_is_shown_as_it_came_but_only_its_last_four_digits(
+    number: str | None, shown: str, settings: Settings, url: str
+) -> None:
+    request = make_opt_out_request(number, source="webhook:shop")
+    (recorded,) = open_ledger(settings).accept([Entry([request])])
+
+    printed = gateway_here("show", recorded.opt_out.id, DATABASE_URL=url)
+
+    assert printed.steps["phone number"] == "unusable"
+    assert printed.steps["as it came"] == shown
+
+
+@pytest.mark.parametrize(
     ("what", "said"),
     [
         ("3f0b7a52-0d5c-4a55-9d34-7a1d0f6b4c1e", "No opt-out with this id is on record.\n"),
@@ -151,7 +174,8 @@ def test_a_list_can_be_narrowed(
     assert (OTHER_NUMBER in printed.out) == ("--number" in options)
 
 
-def test_listing_a_store_that_is_not_configured_is_an_error(url: str) -> None:
+def test_listing_a_store_that_is_not_configured_is_a_usage_error(url: str) -> None:
     printed = gateway_here("list", "--store", "SUSHI", DATABASE_URL=url)
 
-    assert printed == Printed(1, "", "--store: must be one of PIZZA, BURGER\n")
+    assert (printed.exit_code, printed.out) == (2, "")
+    assert printed.err.endswith("Error: Invalid value for --store: must be one of PIZZA, BURGER\n")

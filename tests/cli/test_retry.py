@@ -12,7 +12,7 @@ from gateway.errors import ErrorCode
 from gateway.ledger.intake import Entry
 from gateway.settings import Settings
 from tests.support.api import change_ledger
-from tests.support.commands import Printed, gateway_here
+from tests.support.commands import gateway_here
 from tests.support.factories import ROOT, make_environment, make_opt_out_request
 from tests.support.failed_opt_outs import fail
 
@@ -71,10 +71,14 @@ def test_retry_says_what_it_skips(settings: Settings) -> None:
     )
 
 
-def test_retry_for_a_store_that_is_not_configured_is_refused(settings: Settings) -> None:
-    printed = gateway_here("retry", "--store", "SUSHI", "--yes", DATABASE_URL=url_of(settings))
+@pytest.mark.parametrize("option", ["--yes", "--dry-run"])
+def test_retry_for_a_store_that_is_not_configured_is_a_usage_error(
+    option: str, settings: Settings
+) -> None:
+    printed = gateway_here("retry", "--store", "SUSHI", option, DATABASE_URL=url_of(settings))
 
-    assert printed == Printed(1, "", "--store: must be one of PIZZA, BURGER\n")
+    assert (printed.exit_code, printed.out) == (2, "")
+    assert printed.err.endswith("Error: Invalid value for --store: must be one of PIZZA, BURGER\n")
 
 
 def test_without_a_terminal_nothing_is_delivered_unless_it_says_yes(settings: Settings) -> None:

@@ -200,7 +200,7 @@ opt_out = '''a == 'x' && b.c[0] == `1` && stop_word(text) || !"d e" || f || g ||
         "                  h is an object",
         "on record       nothing",
     ]
-    assert printed.exit_code == 0
+    assert printed.exit_code == 3
 
 
 def test_a_message_without_a_usable_number_opts_nobody_out(check: Check) -> None:
@@ -312,11 +312,18 @@ def test_a_file_that_is_not_a_message_is_reported_in_one_line(
     assert printed == Printed(1, "", f"This is not a saved message: {why}.\n")
 
 
-def test_a_missing_file_or_source_is_reported_in_one_line() -> None:
+def test_a_missing_file_is_reported_in_one_line() -> None:
     printed = gateway_here("webhooks", "check", "shopify", "/no/such", **HOOKS)
     assert printed == Printed(1, "", "/no/such cannot be read: No such file or directory\n")
-    printed = gateway_here("webhooks", "check", "shop", "-", **HOOKS | {"WEBHOOK_SOURCES": ""})
-    assert printed == Printed(1, "", "There is no such webhook source; configured: none\n")
+
+
+@pytest.mark.parametrize("command", [["check", "shop", "-"], ["send", "shop"]])
+@pytest.mark.parametrize(("sources", "known"), [("", "none"), (SHOPIFY, "shopify")])
+def test_an_unknown_source_is_a_usage_error(command: list[str], sources: str, known: str) -> None:
+    printed = gateway_here("webhooks", *command, **HOOKS | {"WEBHOOK_SOURCES": sources})
+    assert (printed.exit_code, printed.out) == (2, "")
+    what = f"there is no such webhook source; configured: {known}"
+    assert printed.err.endswith(f"Error: Invalid value for SOURCE: {what}\n")
 
 
 def test_the_bytes_of_the_body_are_kept_and_headers_joined() -> None:
