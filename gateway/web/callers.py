@@ -13,8 +13,8 @@ from gateway.web.requests import read_bearer
 def caller_of(keys: Sequence[ApiKey], authorization: str) -> ApiKey:
     """The API key in an Authorization header. Raises GatewayError (unauthorized)."""
     key = read_bearer(authorization)
-    if key is None:
-        what = "This address needs 'Authorization: Bearer KEY' with an API key."
+    if not key:
+        what = "The API key is missing. Send 'Authorization: Bearer KEY'."
         raise GatewayError(ErrorCode.UNAUTHORIZED, what)
     digest = hashlib.sha256(key.encode("latin-1", "replace")).digest()
     found = [known for known in keys if hmac.compare_digest(known.digest, digest)]

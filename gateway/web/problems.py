@@ -1,6 +1,7 @@
 """Turns any exception into a problem (RFC 9457), so that routes need not catch."""
 
 import logging
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -27,11 +28,18 @@ _FRAMEWORK_CODES = {
 }
 _FRAMEWORK_DETAILS = {
     404: "Nothing found at this address.",
-    405: "This address does not accept the method; the Allow header lists those it accepts.",
+    405: "This address does not accept the method.",
     413: "The body is larger than this address accepts.",
 }
-# What a caller probably meant who asks an address with a method that it does not accept.
-_MEANT = {("GET", "/v1/opt-outs"): "To search opt-outs, use POST /v1/opt-outs/search."}
+# What the caller of a wrong address or method probably has to know.
+_HINTS = (
+    (405, re.compile("GET /v1/opt-outs(/search)?"), "To search, use POST /v1/opt-outs/search."),
+    (
+        404,
+        re.compile("[A-Z]+ /v1/opt-outs/[^/]+(/attempts|/retry)?"),
+        "The id of an opt-out looks like 8e03978e-40d5-43dd-bc93-6894a57f9324.",
+    ),
+)
 
 _log = logging.getLogger(__name__)
 
@@ -86,14 +94,15 @@ def _framework_problem(error: HTTPException) -> Response:
     code = _FRAMEWORK_CODES.get(status, ErrorCode.INVALID_REQUEST)
     if status >= 500:
         return _bug(error)
-    detail = _FRAMEWORK_DETAILS.get(status, f"{HTTPStatus(status).phrase}.")
-    meant = _MEANT.get((request.method, request.path.rstrip("/")))
-    if meant:
-        detail = f"{detail} {meant}"
-    response = problem(Failure(code, detail))
-    allow = dict(error.get_headers()).get("Allow")
-    if allow:
-        response.headers["Allow"] = allow
+    details = [_FRAMEWORK_DETAILS.get(status, f"{HTTPStatus(status).phrase}.")]
+    allowed = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+    if allowed:
+        details.append(f"It accepts {allowed}.")
+    asked = f"{request.method} {request.path.rstrip('/')}"
+    details += [words for of, what, words in _HINTS if of == status and what.fullmatch(asked)]
+    response = problem(Failure(code, " ".join(details)))
+    if allowed:
+        response.headers["Allow"] = allowed
     return response
 
 

@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from gateway.app import create_app
 from gateway.version import VERSION
-from tests.support.api import ADDRESS, SECURITY, UNKNOWN, ok, post, refusal
+from tests.support.api import ADDRESS, SECURITY, UNKNOWN, UNKNOWN_ID, ok, post, refusal
 from tests.support.factories import BEARER, NUMBER, make_settings
 
 
@@ -74,12 +74,13 @@ def test_a_method_that_is_not_allowed_is_refused_with_those_that_are(
     assert answer.status_code == 405
     if method != "HEAD":
         found = refusal(answer)
-        detail = "This address does not accept the method; the Allow header lists those it accepts."
+        listed = ", ".join(sorted(allowed))
+        detail = f"This address does not accept the method. It accepts {listed}."
         assert found["code"] == "method_not_allowed"
         assert str(found["detail"]).startswith(detail)
 
 
-@pytest.mark.parametrize("address", [ADDRESS, f"{ADDRESS}/"])
+@pytest.mark.parametrize("address", [ADDRESS, f"{ADDRESS}/", f"{ADDRESS}/search"])
 def test_a_get_of_all_opt_outs_is_told_how_to_search(
     refused_client: FlaskClient, address: str
 ) -> None:
@@ -87,10 +88,22 @@ def test_a_get_of_all_opt_outs_is_told_how_to_search(
 
     assert refusal(answer) == {
         "code": "method_not_allowed",
-        "detail": "This address does not accept the method; the Allow header lists those it "
-        "accepts. To search opt-outs, use POST /v1/opt-outs/search.",
+        "detail": "This address does not accept the method. It accepts OPTIONS, POST. "
+        "To search, use POST /v1/opt-outs/search.",
     }
     assert set(answer.headers["Allow"].split(", ")) == {"POST", "OPTIONS"}
+
+
+@pytest.mark.parametrize("opt_out", ["nope", "1", UNKNOWN_ID.replace("-", ""), NUMBER])
+@pytest.mark.parametrize("rest", ["", "/attempts", "/"])
+def test_what_cannot_be_an_id_is_answered_with_what_an_id_looks_like(
+    refused_client: FlaskClient, opt_out: str, rest: str
+) -> None:
+    assert refusal(refused_client.get(f"{ADDRESS}/{opt_out}{rest}")) == {
+        "code": "not_found",
+        "detail": "Nothing found at this address. "
+        "The id of an opt-out looks like 8e03978e-40d5-43dd-bc93-6894a57f9324.",
+    }
 
 
 def test_a_trailing_slash_makes_no_difference(client: FlaskClient) -> None:
