@@ -133,6 +133,8 @@ def _is_local() -> bool:
 def _text(code: ErrorCode) -> str:
     kind = ERRORS[code]
     again = f"yes, after {kind.retry_after} s or as Retry-After says" if kind.retryable else "no"
+    if kind.retryable and code.startswith("crmtext_"):
+        again = "not for an opt-out, which the gateway retries by itself"
     return (
         f"{code}\n\n{kind.title}.\n\n{explanations()[code]}\n\n"
         f"HTTP status: {kind.status}\nRetry the same request: {again}\n"

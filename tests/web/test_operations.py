@@ -286,6 +286,15 @@ def test_all_web_processes_are_counted_together(
 # --- what a code means
 
 
+GATEWAY_RETRIES = {
+    "crmtext_rate_limited",
+    "crmtext_unavailable",
+    "crmtext_unreachable",
+    "crmtext_timeout",
+    "crmtext_invalid_response",
+}
+
+
 @pytest.mark.parametrize("code", ErrorCode)
 def test_every_code_has_its_page(code: ErrorCode, client: FlaskClient) -> None:
     kind = ERRORS[code]
@@ -293,6 +302,8 @@ def test_every_code_has_its_page(code: ErrorCode, client: FlaskClient) -> None:
     assert (text.status_code, text.content_type) == (200, "text/plain; charset=utf-8")
     assert text.headers["Vary"] == "Accept"
     again = f"yes, after {kind.retry_after} s or as Retry-After says" if kind.retryable else "no"
+    if code in GATEWAY_RETRIES:
+        again = "not for an opt-out, which the gateway retries by itself"
     assert text.text == (
         f"{code}\n\n{kind.title}.\n\n{explanations()[code]}\n\n"
         f"HTTP status: {kind.status}\nRetry the same request: {again}\n"
