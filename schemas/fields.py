@@ -14,6 +14,8 @@ from gateway.timestamps import read_rfc3339
 
 _MOST_ERRORS = 100
 _LONGEST_NAME = 100
+# Strict readers of JSON refuse what holds one.
+_HALF_OF_A_PAIR = re.compile("[\ud800-\udfff]")
 
 
 class Fault(str):
@@ -155,7 +157,8 @@ def field_errors(error: ValidationError) -> Sequence[FieldError]:
     errors = []
     for name, faults in list(messages.items())[:_MOST_ERRORS]:
         code = faults[0].code if isinstance(faults[0], Fault) else "invalid"
-        shown = mask_phone_numbers(name)[:_LONGEST_NAME]
+        readable = _HALF_OF_A_PAIR.sub("\N{REPLACEMENT CHARACTER}", name)
+        shown = mask_phone_numbers(readable)[:_LONGEST_NAME]
         pointer = "/" + shown.replace("~", "~0").replace("/", "~1")
         errors.append(FieldError(pointer, code, f"{shown} {faults[0]}."))
     return errors
