@@ -81,6 +81,15 @@ ERRORS: Mapping[ErrorCode, ErrorKind] = {
 }
 
 
+# What the ``error`` of an opt-out on record can be.
+CODES_ON_RECORD: Sequence[ErrorCode] = (
+    ErrorCode.INVALID_PHONE_NUMBER,
+    ErrorCode.CUSTOMER_NOT_FOUND,
+    *(code for code in ErrorCode if code.startswith("crmtext_")),
+    ErrorCode.INTERNAL_ERROR,
+)
+
+
 @dataclass(frozen=True)
 class FieldError:
     """One wrong field: where (a JSON pointer), a code for programs, words for people."""

@@ -80,16 +80,21 @@ class Text(fields.String):
 class Choice(fields.String):
     """A member of an enum, by its value. The OpenAPI document has one component for each enum.
 
-    Dumps any other text as it is: a newer version of the gateway may have written it.
+    ``among`` limits what it loads. Dumps any other text as it is: a newer version of the gateway
+    may have written it.
     """
 
-    def __init__(self, enum: type[StrEnum], **kwargs: Any) -> None:
+    def __init__(
+        self, enum: type[StrEnum], *, among: Sequence[StrEnum] = (), **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.enum = enum
+        self.among = among
 
     def _deserialize(self, value: object, *_: object, **__: object) -> str:
-        if not isinstance(value, str) or value not in list(self.enum):
-            raise ValidationError(f"must be one of {', '.join(self.enum)}")
+        choices = self.among or list(self.enum)
+        if not isinstance(value, str) or value not in choices:
+            raise ValidationError(f"must be one of {', '.join(choices)}")
         return value
 
 

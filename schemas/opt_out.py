@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from marshmallow import Schema, ValidationError, fields
 
 from gateway.consent import Means, Order, Status
-from gateway.errors import ErrorCode
+from gateway.errors import CODES_ON_RECORD, ErrorCode
 from schemas.fields import Choice, StoreSchema, Text, Time, UsPhoneNumber, WholeNumber
 from schemas.problem import CrmTextSchema
 
@@ -58,7 +58,7 @@ class SearchRequestSchema(StoreSchema):
     status = Choice(Status, load_default=None)
     reference = Text(longest=255, load_default=None)
     source = Text(longest=255, load_default=None, metadata={"example": "api:billing"})
-    code = Choice(ErrorCode, load_default=None)
+    code = Choice(ErrorCode, among=CODES_ON_RECORD, load_default=None)
     order = Choice(Order, load_default=None)
     since = Time(load_default=None, metadata={"description": "created at this time or later"})
     until = Time(load_default=None, metadata={"description": "created before this time"})

@@ -212,6 +212,7 @@ def test_a_cursor_shows_another_key_only_what_it_may_see(filled: FlaskClient) ->
         ({"since": "yesterday"}, "/since", "invalid"),
         ({"until": "2026-11-22"}, "/until", "invalid"),
         ({"code": "timeout"}, "/code", "invalid"),
+        ({"code": "not_found"}, "/code", "invalid"),
         ({"order": "desc"}, "/order", "invalid"),
         ({"order": 1}, "/order", "invalid"),
         ({"limit": 0}, "/limit", "invalid"),
@@ -237,3 +238,13 @@ def test_an_invalid_search_is_refused(
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b'{"limit": 1, "limit": 2}'])
 def test_a_search_needs_a_json_object(refused_client: FlaskClient, body: bytes) -> None:
     assert refusal(post(refused_client, body, address=SEARCH))["code"] == "invalid_json"
+
+
+def test_an_unknown_code_is_answered_with_those_that_an_opt_out_can_have(
+    refused_client: FlaskClient,
+) -> None:
+    assert refusal(post(refused_client, {"code": "timeout"}, address=SEARCH))["detail"] == (
+        "Some fields are not valid: code must be one of invalid_phone_number, customer_not_found, "
+        "crmtext_rejected, crmtext_auth_failed, crmtext_rate_limited, crmtext_unavailable, "
+        "crmtext_unreachable, crmtext_timeout, crmtext_invalid_response, internal_error."
+    )

@@ -104,6 +104,8 @@ def _own_fields(_: object, field: fields.Field[Any], ret: dict[str, Any]) -> dic
     if isinstance(field, Choice):
         ret.clear()
         found = {"$ref": f"#/components/schemas/{field.enum.__name__}"}
+        if field.among:
+            found = {"type": "string", "enum": list(field.among)}
         return {"anyOf": [found, {"type": "null"}]} if field.allow_none else found
     if isinstance(field, UsPhoneNumber):
         found["type"] = ["string", "integer", *(["null"] if field.allow_none else [])]
