@@ -10,8 +10,6 @@ from enum import StrEnum
 
 from gateway.errors import ConfigurationError
 
-# What a request names to mean every store that its key may act on.
-ALL_STORES = "*"
 KEY_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # CRM Text's rule for keywords; a colon or a comma would end it in an entry of the environment.
 STORE_KEYWORD = re.compile(r"(?![0-9]+$)[!-+\--9;-~]{4,19}")

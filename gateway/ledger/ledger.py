@@ -22,10 +22,12 @@ from sqlalchemy.exc import DataError
 from gateway.consent import OptOut, Outcome, Status
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import clocks, rows
+from gateway.ledger.causes import is_lock_timeout
 from gateway.ledger.claims import Claim, Due, begin_attempts
-from gateway.ledger.database import MANY_ROWS_SECONDS, POOL_SIZE, is_lock_timeout
+from gateway.ledger.database import POOL_SIZE
 from gateway.ledger.intake import Entry, Intake, Recorded, Turns
 from gateway.ledger.pace import Pace
+from gateway.ledger.patience import MANY_ROWS_SECONDS
 from gateway.ledger.rows import Values, read_opt_out, words_columns
 from gateway.ledger.schedule import Terms, enough_attempts
 from gateway.ledger.search import FailedOptOuts
@@ -182,7 +184,7 @@ class Ledger(LedgerWriter):
         """Gives up a claim whose attempt was not made; the opt-out is due at once."""
         with self._writing() as (connection, now):
             held = and_(opt_outs.c.id == claim.opt_out.id, opt_outs.c.claim == claim.token)
-            values = {"claim": None, "next_attempt_at": now, "attempts": opt_outs.c.attempts - 1}
+            values = rows.put_back(now) | {"attempts": opt_outs.c.attempts - 1}
             connection.execute(update(opt_outs).where(held).values(values))
             connection.execute(delete(attempts).where(attempts.c.id == claim.attempt_id))
 

@@ -48,6 +48,11 @@ def claimed(lease_ends_at: datetime, claim: str) -> Values:
     return {"next_attempt_at": lease_ends_at, "claim": claim}
 
 
+def put_back(now: datetime) -> Values:
+    """Is due again at once: the attempt that it was claimed for was not made."""
+    return {"next_attempt_at": now, "claim": None}
+
+
 def ended(status: str, failure: Failure | None = None, **outcome: Any) -> Values:  # noqa: ANN401
     """Nobody tries it again by itself."""
     return _NOTHING_YET | _failure_columns(failure) | _ENDED | {"status": status} | outcome

@@ -13,13 +13,9 @@ from sqlalchemy.exc import DataError, IntegrityError, SQLAlchemyError
 
 from gateway.consent import Attempt, OptOut, Order, Status
 from gateway.errors import ErrorCode, LedgerUnavailable
-from gateway.ledger.database import (
-    BUSY_SECONDS,
-    MANY_ROWS_SECONDS,
-    cause_of,
-    create_ledger_engine,
-    reading,
-)
+from gateway.ledger.causes import cause_of
+from gateway.ledger.database import create_ledger_engine, reading
+from gateway.ledger.patience import BUSY_SECONDS, MANY_ROWS_SECONDS
 from gateway.ledger.rows import read_attempt, read_opt_out
 from gateway.ledger.tables import WORKER, UtcTime, attempts, clock, opt_outs
 
@@ -180,8 +176,7 @@ def translated() -> Iterator[None]:
     except (IntegrityError, DataError):
         raise  # a bug of ours: the database works
     except SQLAlchemyError as error:
-        what = f"The database cannot be used: {cause_of(error)}; nothing was accepted."
-        raise LedgerUnavailable(what) from error
+        raise LedgerUnavailable(f"The database cannot be used: {cause_of(error)}.") from error
 
 
 def _conditions(criteria: Criteria) -> Iterator[ColumnElement[bool]]:

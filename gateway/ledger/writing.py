@@ -12,8 +12,9 @@ from sqlalchemy.exc import DBAPIError
 
 from gateway.errors import LedgerUnavailable
 from gateway.ledger import clocks
-from gateway.ledger.database import BUSY_SECONDS, check_files, deadline
+from gateway.ledger.patience import BUSY_SECONDS, deadline
 from gateway.ledger.search import LedgerReader, translated
+from gateway.ledger.sqlite import check_files
 from gateway.ledger.tables import PROBE, clock
 
 # For so long a write proves that the next one is possible.
@@ -70,9 +71,7 @@ class LedgerWriter(LedgerReader):
             yield
             return
         if not self._writer.acquire(timeout=max(ends_at - time.monotonic(), 0)):
-            raise LedgerUnavailable(
-                "The database cannot be used: it is locked; nothing was accepted."
-            )
+            raise LedgerUnavailable("The database cannot be used: it is locked.")
         try:
             yield
         finally:

@@ -9,6 +9,7 @@ from gateway.settings import Settings
 from tests.support.commands import HOOKS, Printed, gateway, gateway_here
 from tests.support.factories import NUMBER, sha256
 from tests.support.fake_crmtext import FakeCrmText, Reply, xml
+from tests.support.ledgers import database_without_tables
 from tests.support.signing import SECRET
 
 
@@ -138,7 +139,7 @@ def test_a_customer_that_crm_text_does_not_know_proves_the_credentials(
 def test_a_database_without_tables_does_not_keep_crm_text_from_being_asked(
     crmtext: FakeCrmText, settings: Settings, tmp_path: Path
 ) -> None:
-    checked = live(crmtext, settings, DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
+    checked = live(crmtext, settings, DATABASE_URL=database_without_tables(tmp_path))
 
     assert checked.exit_code == 1
     assert "database        The database tables do not match this version; run" in checked.out

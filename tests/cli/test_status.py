@@ -17,6 +17,7 @@ from gateway.settings import Settings
 from tests.support.commands import Printed, gateway, gateway_here
 from tests.support.factories import make_opt_out_request
 from tests.support.failed_opt_outs import fail
+from tests.support.ledgers import database_without_tables
 
 
 def change(settings: Settings, statement: str) -> None:
@@ -173,7 +174,7 @@ def test_status_can_be_read_by_a_program(busy_url: str, settings: Settings) -> N
     "command", [["status"], ["retry", "--all", "--yes"], ["list"], ["show", "9995550001"]]
 )
 def test_a_ledger_without_tables_is_named_as_such(command: list[str], tmp_path: Path) -> None:
-    printed = gateway_here(*command, DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
+    printed = gateway_here(*command, DATABASE_URL=database_without_tables(tmp_path))
     what = "The database tables do not match this version; run 'python -m gateway release'.\n"
     assert printed == Printed(1, "", what)
 

@@ -1,13 +1,18 @@
 """Why the database could not be used, told without its address."""
 
+from pathlib import Path
+
 import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError, TimeoutError
 
-from gateway.ledger.database import cause_of, create_ledger_engine
+from gateway.ledger.causes import cause_of
+from gateway.ledger.database import create_ledger_engine
 from gateway.settings import Settings
 from tests.support.factories import free_port, make_environment
+from tests.support.ledgers import database_without_tables
 from tests.support.postgres import running_postgres
 
 
@@ -21,8 +26,42 @@ def cause(url: str, statement: str = "SELECT 1") -> str:
     return cause_of(raised.value)
 
 
-def test_sqlite_names_the_cause_itself() -> None:
-    assert cause("sqlite:////no/such/folder/x.db") == "unable to open database file"
+def test_a_file_that_is_not_there_is_named_and_not_made(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.db"
+    advice = "put the right one there, or create a new one with 'python -m gateway release'"
+
+    assert cause(f"sqlite:///{file}") == f"there is no database file at {file}; {advice}"
+    assert not file.exists()
+    file.touch()
+    assert cause(f"sqlite:///{file}") == f"the database file at {file} is empty; {advice}"
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        (
+            "SELECT * FROM opt_outs",
+            "its tables do not match this version; run 'python -m gateway release'",
+        ),
+        (
+            "SELECT wrong FROM other",
+            "its tables do not match this version; run 'python -m gateway release'",
+        ),
+        ("SELECT", "incomplete input"),
+    ],
+)
+def test_sqlite_names_the_cause(tmp_path: Path, statement: str, expected: str) -> None:
+    assert cause(database_without_tables(tmp_path), statement) == expected
+
+
+def test_a_read_only_database_is_called_so(tmp_path: Path) -> None:
+    engine = create_ledger_engine(make_url(database_without_tables(tmp_path)))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA query_only=ON")
+    with pytest.raises(SQLAlchemyError) as raised, engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO other VALUES (1)")
+    engine.dispose()
+    assert cause_of(raised.value) == "it is read-only"
 
 
 def test_a_server_that_is_down_is_told_apart_from_a_wrong_name() -> None:

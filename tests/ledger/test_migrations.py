@@ -43,7 +43,6 @@ def test_the_versions_that_a_release_knows_are_its_migrations() -> None:
 
 def test_upgrading_twice_is_upgrading_once(new_database: str) -> None:
     ledger = make_ledger(new_database)
-    assert is_current(ledger.engine) is False
     assert upgrade(ledger.engine) == Upgrade(None, VERSIONS[-1])
     assert is_current(ledger.engine) is True
     opt_out = accepted(ledger)

@@ -13,8 +13,6 @@ from gateway.ledger.migrations.upgrade import upgrade
 from gateway.ledger.tables import opt_outs
 from tests.support.ledgers import accepted, make_ledger, rows_in
 
-LOCKED = "The database cannot be used: it is locked; nothing was accepted."
-
 
 def delete(file: Path) -> None:
     for name in (file, Path(f"{file}-wal"), Path(f"{file}-shm")):
@@ -63,9 +61,7 @@ def test_what_was_written_to_a_deleted_file_is_not_acknowledged(
     with pytest.raises(LedgerUnavailable) as refused:
         accepted(ledger)
 
-    assert refused.value.detail == (
-        f"The database file {what} while the gateway had it open; nothing was accepted."
-    )
+    assert refused.value.detail == (f"The database file {what} while the gateway had it open.")
     assert [(one.message, one.levelname) for one in caplog.records] == [
         ("database file changed", "ERROR")
     ]

@@ -1,11 +1,13 @@
 """What the tests of the ledger and of all that works on it share: ledgers, their time, threads."""
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Table, func, select, update
@@ -55,6 +57,14 @@ def accepted(ledger: Ledger, phone_number: str = "9995551234", **fields: str) ->
     """An opt-out that the ledger has taken over."""
     request = make_opt_out_request(phone_number, **fields)  # type: ignore[arg-type]  # all are texts
     return ledger.accept([Entry([request])])[0].opt_out
+
+
+def database_without_tables(folder: Path) -> str:
+    """The URL of a SQLite database that has no table of the gateway's."""
+    connection = sqlite3.connect(folder / "new.db")
+    connection.execute("CREATE TABLE other (name)")
+    connection.close()
+    return f"sqlite:///{folder / 'new.db'}"
 
 
 def found(ledger: Ledger, opt_out_id: str) -> OptOut:

@@ -123,7 +123,7 @@ def test_a_refused_request_is_logged_with_its_code_only(
 @pytest.mark.parametrize(
     ("database", "why"),
     [
-        ("sqlite:////nowhere/gateway.db", "unable to open database file"),
+        ("sqlite:////nowhere/gateway.db", "there is no database file at /nowhere/gateway.db"),
         ("postgresql://pizzeria:hush-hush@127.0.0.1:9/gateway", "connection refused"),
         ("postgresql://pizzeria:hush-hush@gateway.invalid/gateway", "the host name cannot be"),
     ],

@@ -27,6 +27,7 @@ from tests.support.factories import (
     serve,
 )
 from tests.support.fake_crmtext import FakeCrmText
+from tests.support.ledgers import database_without_tables
 
 ELSEWHERE = {"REMOTE_ADDR": "203.0.113.7"}
 
@@ -88,14 +89,18 @@ def test_ready_while_a_newer_release_has_upgraded_the_tables(
 
 
 def test_not_ready_without_tables(tmp_path: Path) -> None:
-    app = create_app(make_settings(DATABASE_URL=f"sqlite:///{tmp_path}/new.db"))
+    app = create_app(make_settings(DATABASE_URL=database_without_tables(tmp_path)))
     assert not_ready(app.test_client()) == OLD
 
 
 @pytest.mark.parametrize(
     ("url", "cause"),
     [
-        ("sqlite:////no/such/folder/x.db", "unable to open database file"),
+        (
+            "sqlite:////no/such/folder/x.db",
+            "there is no database file at /no/such/folder/x.db; put the right one there, or create "
+            "a new one with 'python -m gateway release'",
+        ),
         ("postgres://u:s3cret@127.0.0.1:9/x", "connection refused"),
     ],
 )

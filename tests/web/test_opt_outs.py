@@ -403,7 +403,7 @@ def test_nothing_is_sent_while_the_ledger_is_unreachable(
         client.post(f"{UNKNOWN}/retry", headers=BEARER),
     ]
 
-    detail = "The database cannot be used: unable to open database file; nothing was accepted."
+    detail = "The database cannot be used: unable to open database file."
     assert [refusal(answer) for answer in answers] == (
         [{"code": "ledger_unavailable", "detail": detail}] * len(answers)
     )

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.database import cause_of, reading
+from gateway.ledger.causes import cause_of
+from gateway.ledger.database import reading
 
 # What this release knows, oldest first; a test holds it to the files in versions/. Alembic itself
 # is left to the release step: web processes are smaller without it.

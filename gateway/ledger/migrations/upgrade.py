@@ -10,8 +10,10 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.errors import LedgerUnavailable
-from gateway.ledger.database import BUSY_SECONDS, cause_of, deadline
+from gateway.ledger.causes import cause_of
 from gateway.ledger.migrations import VERSIONS, is_newer, refuse_encoding, version_of
+from gateway.ledger.patience import BUSY_SECONDS, deadline
+from gateway.ledger.sqlite import creating
 
 # Any number will do, as long as nothing else in the database locks the same one.
 _UPGRADE_LOCK = 5_307_411
@@ -36,7 +38,7 @@ def upgrade(engine: Engine) -> Upgrade:
     try:
         # On SQLite beginning takes the write lock.
         seconds = inf if engine.dialect.name == "postgresql" else BUSY_SECONDS
-        with deadline(seconds), engine.begin() as connection:
+        with creating(), deadline(seconds), engine.begin() as connection:
             if engine.dialect.name == "postgresql":
                 # A large table's index takes long, and so does waiting for another upgrade; but a
                 # table must not be waited for long, since everybody else queues up behind that.
