@@ -10,6 +10,7 @@ from unittest.mock import patch
 from gateway.app import create_app
 from gateway.consent import OptOut, OptOutRequest, Outcome, Status
 from gateway.ledger.claims import Claim
+from gateway.ledger.database import create_ledger_engine
 from gateway.ledger.intake import Entry, Recorded
 from gateway.ledger.ledger import Ledger
 from gateway.settings import Settings
@@ -18,8 +19,9 @@ from gateway.settings import Settings
 class _NoLedger(Ledger):
     """What delivering needs of a ledger, with nothing behind it."""
 
-    def __init__(self, _: Settings) -> None:
-        """Opens nothing."""
+    def __init__(self, settings: Settings) -> None:
+        """Opens nothing: the engine is there for what counts webhooks, and never used."""
+        self.engine = create_ledger_engine(settings.database_url)
 
     @property
     def has_pace(self) -> bool:
