@@ -5,8 +5,11 @@ from collections.abc import Mapping
 
 from gateway.errors import ErrorCode, GatewayError
 from gateway.webhooks.config import read_webhook_sources
+from gateway.webhooks.signatures import (
+    SignedRequest,
+)
 from gateway.webhooks.source import Reading, WebhookSource
-from tests.support.signing import NOW
+from tests.support.signing import NOW, SECRET, Message
 
 ENVIRONMENT = {"HOOK": "s3cret-of-the-hook", "NEXT": "s3cret-of-next", "EMPTY": "", "BLANK": " "}
 BY_HAND = """
@@ -34,11 +37,13 @@ def make_source(**keys: str | bool) -> WebhookSource:
     return read_sources("\n".join(lines))["helpdesk"]
 
 
-def recipe_source(recipe: str) -> WebhookSource:
-    secrets = {"HOOK": "whsec_c2VjcmV0"}
-    text = f"[{recipe}]\nrecipe = '{recipe}'\nsecret_env = 'HOOK'"
+def recipe_source(recipe: str, *secrets: str) -> WebhookSource:
+    """A source with nothing but the recipe, and with these secrets or a usual one."""
+    names = [f"SECRET_{number}" for number, _ in enumerate(secrets or [SECRET])]
+    text = f"[{recipe}]\nrecipe = '{recipe}'\nsecret_env = {names}"
+    environment = dict(zip(names, secrets or [SECRET], strict=True))
     sources = read_webhook_sources(
-        text, secrets=secrets, stores=["PIZZA"], public_url="https://gateway.example.com"
+        text, secrets=environment, stores=["PIZZA"], public_url="https://gateway.example.com"
     )
     return sources[recipe]
 
@@ -60,3 +65,8 @@ def read_or_refuse(
         return source.read(body, headers, NOW)
     except GatewayError as error:
         return error.code
+
+
+def make_request(headers: Mapping[str, str], message: Message) -> SignedRequest:
+    lower = {name.lower(): value for name, value in headers.items()}
+    return SignedRequest("POST", message.url, lower, message.body)

@@ -9,7 +9,16 @@ from flask.testing import FlaskClient
 
 from gateway.app import create_app
 from gateway.sandbox.server import Sandbox
-from tests.support.factories import DEMO_KEY, make_environment, make_settings, serve, sha256
+from tests.support.factories import (
+    DEMO_KEY,
+    Served,
+    make_environment,
+    make_settings,
+    serve,
+    sha256,
+)
+from tests.support.fake_crmtext import FakeCrmText
+from tests.support.wire import QUICK
 
 
 @pytest.fixture(scope="module")
@@ -35,3 +44,24 @@ def sandboxed_gateway(
         )
         with serve(environment, directory) as served:
             yield served.url
+
+
+@pytest.fixture(scope="package")
+def upstream() -> Iterator[FakeCrmText]:
+    with FakeCrmText() as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def served(
+    upstream: FakeCrmText, empty_ledger: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """One gunicorn for all tests that only talk to it."""
+    directory = tmp_path_factory.mktemp("served")
+    ledger = directory / "gateway.db"
+    ledger.write_bytes(empty_ledger.read_bytes())
+    environment = make_environment(
+        CRMTEXT_URL=upstream.url, DATABASE_URL=f"sqlite:///{ledger}", WEB_CONCURRENCY="1"
+    )
+    with serve(environment, directory, configuration=QUICK) as running:
+        yield running
