@@ -75,7 +75,7 @@ def correct(
             ),
         )
     ).rowcount
-    _log.warning("clock was wrong", extra={"went_back": went_back, "made_due": corrected})
+    _log.warning("clock jump corrected", extra={"went_back": went_back, "made_due": corrected})
 
 
 def _moment(moment: datetime) -> BindParameter[datetime]:

@@ -2,8 +2,8 @@
 
 A pending row is due at its ``next_attempt_at``. Whoever delivers it claims it first, with one
 conditional update that moves this moment to the end of a lease; a process that dies leaves a row
-that is due again then. Who ends an attempt must still hold the claim. On Postgres the database's
-clock decides; SQLite serves one machine, and there the machine's clock does.
+that is due again then. Only the holder of the claim may end an attempt. On Postgres the database's
+clock decides; on SQLite, which serves one machine, that machine's clock does.
 
 Every method raises LedgerUnavailable where the database cannot be reached or is locked; then
 nothing of that call is stored.
@@ -82,7 +82,7 @@ class Ledger(LedgerWriter):
             except LedgerUnavailable as error:
                 if not (turns and is_lock_timeout(error)):
                     raise
-        # Somebody holds on to the pace. Accepting needs no turn.
+        # Another process holds the rate-limit row. Accepting needs no turn.
         return self._accept(numbered, 0, 0)
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Receipts: what makes a repeat recognisable, an idempotency key or a webhook's message."""
+"""Receipts: what makes a repeat recognizable, an idempotency key or a webhook's message."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from gateway.ledger.tables import UtcTime, receipts
 
 @dataclass(frozen=True)
 class Receipt:
-    """A key, and a fingerprint of what came with it; for ever where ``valid_for`` is None."""
+    """A key, and a fingerprint of what came with it; forever where ``valid_for`` is None."""
 
     key: str
     fingerprint: str

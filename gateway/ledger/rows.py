@@ -44,7 +44,7 @@ def due(now: datetime, give_up_at: datetime) -> Values:
 
 
 def claimed(lease_ends_at: datetime, claim: str) -> Values:
-    """Is being sent by whoever holds the claim, or due again when the lease ends."""
+    """Being sent by the claim's holder, or due again when the lease ends."""
     return {"next_attempt_at": lease_ends_at, "claim": claim}
 
 
@@ -54,7 +54,7 @@ def put_back(now: datetime) -> Values:
 
 
 def ended(status: str, failure: Failure | None = None, **outcome: Any) -> Values:  # noqa: ANN401
-    """Nobody tries it again by itself."""
+    """No automatic retry."""
     return _NOTHING_YET | _failure_columns(failure) | _ENDED | {"status": status} | outcome
 
 

@@ -86,7 +86,7 @@ class Summary:
     def oldest_pending_seconds(self) -> float:
         """Age of the opt-out that has waited longest; 0 if none is waiting.
 
-        Where the clock went back since, as far as it went: that is no reason to be calm.
+        Where the clock went back since then, how far it went: report it, do not hide it.
         """
         oldest = self.oldest_pending_at or self.now
         return abs((self.now - oldest).total_seconds())

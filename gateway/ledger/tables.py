@@ -101,7 +101,7 @@ attempts = Table(
     Column("crmtext_message", String(255)),
 )
 
-# What makes a repeat recognisable: an idempotency key, or a webhook delivery. No foreign key,
+# What makes a repeat recognizable: an idempotency key, or a webhook message. No foreign key,
 # since the receipt is taken before its opt-out is written, in the same transaction.
 receipts = Table(
     "receipts",

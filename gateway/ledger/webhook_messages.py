@@ -1,7 +1,7 @@
-"""What became of webhook messages that are no opt-outs on record: refused and ignored ones.
+"""Counts of refused and ignored webhook messages.
 
-They are counted in memory and written at most once a second, in a thread of its own: a flood of
-forged messages does not become a flood of writes, and nobody who is answered waits for them. Counts
+They are counted in memory and written at most once a second, in a separate thread: a flood of
+forged messages does not become a flood of writes, and no answer waits for them. Counts
 that cannot be written wait until the database is back; a process that is killed loses a second.
 """
 

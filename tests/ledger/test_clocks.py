@@ -33,7 +33,7 @@ class Clock:
 
 
 @pytest.mark.parametrize("back", BACK)
-def test_a_clock_that_was_put_back_makes_nobody_wait_once_a_worker_is_there(
+def test_a_clock_that_was_put_back_delays_no_opt_out_once_a_worker_is_there(
     ledger: Ledger, back: timedelta
 ) -> None:
     waiting, failing = accepted(ledger), accepted(ledger, "9995550001")

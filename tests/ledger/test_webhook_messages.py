@@ -53,7 +53,7 @@ def test_counts_of_all_processes_add_up(ledger: Ledger) -> None:
         assert before <= count.last_at <= datetime.now(UTC)
 
 
-def test_nothing_on_record_is_no_activity(ledger: Ledger) -> None:
+def test_nothing_on_record_counts_as_zero(ledger: Ledger) -> None:
     WebhookMessages(ledger.engine).flush()
     assert read_activity(ledger.engine) == {}
     assert Activity() == Activity(Count(), {}, Count())
