@@ -17,32 +17,32 @@ _LIKE_A_NUMBER = re.compile(rf"\d(?:{_SEPARATOR}*\d){{9,}}")
 
 @dataclass(frozen=True)
 class PhoneNumber:
-    """A number as it came, and what it was read as: ten ASCII digits, or None and the fault.
+    """A number as it came, and what it was read as: ten ASCII digits, or None and the flaw.
 
-    ``received`` is fit to be stored. ``fault`` continues "the phone number …" and repeats nothing
+    ``received`` is fit to be stored. ``flaw`` continues "the phone number …" and repeats nothing
     of it, but may name a character that does not belong there.
     """
 
     received: str
     digits: str | None
-    fault: str | None
+    flaw: str | None
 
     @property
     def failure(self) -> Failure | None:
         """Why nobody can be opted out by it; None if the number is usable."""
-        if self.fault is None:
+        if self.flaw is None:
             return None
-        return Failure(ErrorCode.INVALID_PHONE_NUMBER, f"The phone number {self.fault}.")
+        return Failure(ErrorCode.INVALID_PHONE_NUMBER, f"The phone number {self.flaw}.")
 
 
 def read_phone_number(value: object) -> PhoneNumber:
     """Reads a US number given as text in any usual spelling, or as an integer.
 
-    Total: everything else has a fault. A number is never corrected, because a guess would opt out
+    Total: everything else has a flaw. A number is never corrected, because a guess would opt out
     another person.
     """
-    digits, fault = _read(value)
-    return PhoneNumber(storable(_as_text(value)), digits, fault)
+    digits, flaw = _read(value)
+    return PhoneNumber(storable(_as_text(value)), digits, flaw)
 
 
 def storable(text: str) -> str:

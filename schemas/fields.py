@@ -55,8 +55,8 @@ class UsPhoneNumber(fields.Field[PhoneNumber]):
 
     def _deserialize(self, value: object, *_: object, **__: object) -> PhoneNumber:
         number = read_phone_number(value)
-        if number.fault is not None:
-            raise ValidationError(Fault(number.fault, ErrorCode.INVALID_PHONE_NUMBER))
+        if number.flaw is not None:
+            raise ValidationError(Fault(number.flaw, ErrorCode.INVALID_PHONE_NUMBER))
         return number
 
 

@@ -194,7 +194,7 @@ def test_a_refusal_says_what_is_wrong_and_never_repeats_the_number(
 ) -> None:
     number = read_phone_number(value)
 
-    assert (number.digits, number.fault) == (None, reason)
+    assert (number.digits, number.flaw) == (None, reason)
     assert number.failure == Failure(ErrorCode.INVALID_PHONE_NUMBER, f"The phone number {reason}.")
 
 

@@ -43,5 +43,5 @@ def read_number(text: str) -> str:
     """The ten digits of a US number in any usual spelling."""
     number = read_phone_number(text)
     if number.digits is None:
-        raise click.BadParameter(f"the phone number {number.fault}")
+        raise click.BadParameter(f"the phone number {number.flaw}")
     return number.digits

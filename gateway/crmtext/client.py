@@ -60,8 +60,8 @@ class CrmText:
 
 
 def _outcome(question: Question, answer: HttpAnswer, scrub: Scrub) -> Outcome:
-    if answer.fault:
-        outcome = without_xml(question, answer.status, answer.fault)
+    if answer.flaw:
+        outcome = without_xml(question, answer.status, answer.flaw)
     else:
         outcome = read_answer(question, answer.status, answer.body, scrub)
     failure = outcome.failure

@@ -16,13 +16,13 @@ class NotHttp(Exception):
 
 
 class HttpAnswer:
-    """An answer; its ``body`` is whole unless there is a ``fault``, which completes a sentence."""
+    """An answer; its ``body`` is whole unless there is a ``flaw``, which completes a sentence."""
 
     def __init__(self, head: h11.Response) -> None:
         self.status = head.status_code
         self.headers = {name.decode(): text.decode("latin-1") for name, text in head.headers}
         self.body = b""
-        self.fault: str | None = None
+        self.flaw: str | None = None
         self.is_trusted = False
 
     def trust(self) -> None:
@@ -72,9 +72,9 @@ class Exchange:
             body = self._body()
             answer.body = _unpacked(body, answer.headers.get("content-encoding", ""))
         except (h11.RemoteProtocolError, zlib.error):
-            answer.fault = "was cut short or is garbled"
+            answer.flaw = "was cut short or is garbled"
         if len(answer.body) > _LARGEST_BODY:
-            answer.fault = "is larger than 1 MiB"
+            answer.flaw = "is larger than 1 MiB"
 
     def _body(self) -> bytes:
         """The whole body, or so much of it that it is too large."""

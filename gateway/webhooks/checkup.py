@@ -189,7 +189,7 @@ def _record_words(
 ) -> Iterator[str]:
     for withdrawal in withdrawals:
         whose = _number_words(withdrawal.phone_number)
-        status = "rejected, for a person to look at" if withdrawal.phone_number.fault else "pending"
+        status = "rejected, for a person to look at" if withdrawal.phone_number.flaw else "pending"
         asked_at = withdrawal.requested_at
         when = asked_at.isoformat() if asked_at else "when it arrives"
         yield f"{status}: {whose}, store {source.store}, requested {when}"
@@ -199,7 +199,7 @@ def _record_words(
 
 
 def _number_words(number: PhoneNumber) -> str:
-    return f"******{number.digits[-4:]}" if number.digits else f"a number that {number.fault}"
+    return f"******{number.digits[-4:]}" if number.digits else f"a number that {number.flaw}"
 
 
 def _repeat_words(source: WebhookSource, saved: SavedMessage, withdrawal: Withdrawal) -> str:

@@ -33,7 +33,7 @@ def assert_sound(reading: Reading | ErrorCode) -> None:
     assert len(set(keys)) == len(keys)
     for withdrawal in reading.withdrawals:
         assert (withdrawal.phone_number.digits is None) == (
-            withdrawal.phone_number.fault is not None
+            withdrawal.phone_number.flaw is not None
         )
         assert len(withdrawal.phone_number.received.encode()) <= 4 * 255
         assert "\0" not in withdrawal.phone_number.received

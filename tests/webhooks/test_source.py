@@ -53,7 +53,7 @@ def test_an_opt_out_without_a_number_is_kept_for_a_person_to_see() -> None:
     [withdrawal] = recipe_source("customerio").read(body, {}, NOW).withdrawals
     assert withdrawal.phone_number.digits is None
     assert withdrawal.phone_number.received == ""
-    assert withdrawal.phone_number.fault == "is missing"
+    assert withdrawal.phone_number.flaw == "is missing"
 
 
 def test_segments_batch_is_refused() -> None:
@@ -211,7 +211,7 @@ def test_numbers_are_read_or_reported_as_unusable(
     phone: object, expected: list[tuple[str | None, str | None]]
 ) -> None:
     reading = read(make_source(), {"stop": 1, "phone": phone})
-    found = [(each.phone_number.digits, each.phone_number.fault) for each in reading.withdrawals]
+    found = [(each.phone_number.digits, each.phone_number.flaw) for each in reading.withdrawals]
     assert found == expected
 
 
@@ -219,8 +219,8 @@ def test_a_failing_expression_for_numbers_is_one_unusable_number() -> None:
     reading = read(make_source(phone_numbers="max(phone)"), {"stop": 1, "phone": ["a", 1]})
     [withdrawal] = reading.withdrawals
     assert withdrawal.phone_number.digits is None
-    assert withdrawal.phone_number.fault is not None
-    assert "phone_numbers expression fails" in withdrawal.phone_number.fault
+    assert withdrawal.phone_number.flaw is not None
+    assert "phone_numbers expression fails" in withdrawal.phone_number.flaw
 
 
 @pytest.mark.parametrize("expression", ["sum(phone)", "&phone"])
@@ -242,7 +242,7 @@ def test_what_was_received_is_fit_to_be_stored() -> None:
 def test_the_reason_why_a_number_is_unusable_does_not_show_it() -> None:
     [withdrawal] = read(make_source(), {"stop": 1, "phone": "+529995551234"}).withdrawals
     assert withdrawal.phone_number.received == "+529995551234"
-    assert "999" not in str(withdrawal.phone_number.fault)
+    assert "999" not in str(withdrawal.phone_number.flaw)
 
 
 def key_of(source: WebhookSource, value: object, **headers: str) -> str:
