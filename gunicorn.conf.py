@@ -18,7 +18,7 @@ from gateway.settings import Settings
 from gateway.web.metrics_folder import metrics_folder
 
 raise_limit_of_files()
-# Checked before any process exists: a worker that cannot start is started again for ever.
+# Checked before any process exists: a worker that cannot start is restarted forever.
 try:
     settings = Settings.from_env(os.environ)
 except ConfigurationError as error:
@@ -44,7 +44,7 @@ keepalive = 95
 # Would wait for slow clients in a way that the worker does not see.
 sendfile = False
 # By default a proxy on this machine may send SCRIPT_NAME and PATH_INFO as headers, and most proxies
-# hand on what their client sent: a client could reach addresses that the proxy keeps to itself.
+# forward their client's headers: a client could reach addresses that the proxy does not publish.
 forwarder_headers = ""
 # A call to CRM Text ends within 20 s, and the platform kills after 30 s.
 graceful_timeout = 25
@@ -53,15 +53,15 @@ accesslog = None
 logconfig_dict = configuration(settings.log_level)
 # Not used, and it would be a file in the home directory.
 control_socket_disable = True
-# For the sign of life of each process, which needs no disk there.
+# For the heartbeat of each process, which needs no disk there.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
 
 def on_starting(server):
     for warning in settings.warnings:
-        logging.getLogger("gateway.settings").warning(warning)
+        logging.getLogger("gateway.settings").warning("settings warning", extra={"why": warning})
     if limited := capacity(workers).warning:
-        logging.getLogger("gateway.limits").warning(limited)
+        logging.getLogger("gateway.limits").warning("capacity limited", extra={"why": limited})
     if not {"GUNICORN_FD", "LISTEN_FDS"} & os.environ.keys():  # else a socket was handed over
         for address in server.cfg.address:
             if isinstance(address, tuple):  # else the path of a Unix socket

@@ -84,7 +84,7 @@ class LookUp:
 
 @dataclass(frozen=True)
 class OptOutRequest:
-    """A customer's wish as it reached the gateway, checked but not yet on record.
+    """A customer's request as it reached the gateway, checked but not yet on record.
 
     ``source`` is ``api:NAME`` or ``webhook:NAME``, ``delivery_id`` a webhook sender's own id. A
     webhook's ``phone_number`` may be unusable.
@@ -128,7 +128,7 @@ class OptOut:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One call to CRM Text; ``outcome`` is None while it runs, and for ever if its process died."""
+    """One call to CRM Text; ``outcome`` is None while it runs, and forever if its process died."""
 
     started_at: datetime
     ended_at: datetime | None

@@ -78,7 +78,7 @@ REQUESTS = Histogram(
 )
 UPSTREAM = Histogram(
     "crmtext_call_duration_seconds",
-    "Time of a call to CRM Text, by what it came to.",
+    "Duration of calls to CRM Text, by outcome.",
     ["outcome"],
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 4, 6, 10, 20),
 )

@@ -80,14 +80,14 @@ def read_rfc3339(text: str) -> datetime | None:
 
 
 def read_event_time(value: object, now: datetime) -> datetime | None:
-    """When something happened, in UTC, if the value is a sound time for it.
+    """When something happened, in UTC, if the value is a plausible time.
 
-    Sound is RFC 3339 with an offset, or Unix seconds or milliseconds as a number or its digits;
+    Plausible is RFC 3339 with an offset, or Unix seconds or milliseconds as a number or its digits;
     from 2000 on and at most a minute, the skew of two clocks, after ``now``.
     """
     if isinstance(value, str):
         moment = _read_unix(int(value)) if _is_digits(value, 14) else read_rfc3339(value)
-    elif isinstance(value, int | float):  # true is 1970 and so unsound
+    elif isinstance(value, int | float):  # true is 1970 and so implausible
         moment = _read_unix(value)
     else:
         moment = None

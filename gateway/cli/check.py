@@ -29,7 +29,7 @@ _LONGEST_WAIT_SECONDS = 5
     metavar="NUMBER",
     type=read_number,
     default=_NOBODYS_NUMBER,
-    help="The customer that --live looks up, instead of a number that nobody has.",
+    help="The customer that --live looks up, instead of an unassigned number.",
 )
 @click.pass_context
 def check(context: click.Context, *, live: bool, number: str) -> None:

@@ -47,6 +47,6 @@ def gateway() -> None:
     Settings come from environment variables; 'check' says whether they are complete. Each
     command's --help has an example.
 
-    Exit codes: 0 done, 1 refused or faulty, 2 usage error, 3 accepted, but opts nobody out
-    (webhooks check and send).
+    Exit codes: 0 done, 1 failed, or settings are invalid, 2 usage error, 3 accepted, but opts
+    nobody out (webhooks check and send).
     """

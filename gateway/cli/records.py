@@ -62,21 +62,21 @@ def show_one(environ: Mapping[str, str], what: str) -> None:
 
 @click.command(name="list")
 @click.option(
-    "--status", type=click.Choice([status.value for status in Status]), help="Those in this state."
+    "--status", type=click.Choice([status.value for status in Status]), help="Only this status."
 )
-@click.option("--store", metavar="KEYWORD", type=read_keyword, help="Those of this store.")
-@click.option("--code", metavar="CODE", type=read_code, help="Those with this error code.")
-@click.option("--source", metavar="SOURCE", help="Those from this source, like webhook:shop.")
-@click.option("--reference", metavar="TEXT", help="Those with this reference.")
-@click.option("--number", metavar="NUMBER", type=read_number, help="Those of this phone number.")
-@click.option("--since", metavar="TIME", type=read_time, help="Those that came in since then.")
-@click.option("--until", metavar="TIME", type=read_time, help="Those that came in before then.")
+@click.option("--store", metavar="KEYWORD", type=read_keyword, help="Only this store.")
+@click.option("--code", metavar="CODE", type=read_code, help="Only this error code.")
+@click.option("--source", metavar="SOURCE", help="Only this source, like webhook:shop.")
+@click.option("--reference", metavar="TEXT", help="Only this reference.")
+@click.option("--number", metavar="NUMBER", type=read_number, help="Only this phone number.")
+@click.option("--since", metavar="TIME", type=read_time, help="Received at or after this time.")
+@click.option("--until", metavar="TIME", type=read_time, help="Received before this time.")
 @click.option(
     "--limit",
     type=click.IntRange(1, 1000),
     default=20,
     show_default=True,
-    help="No more than so many.",
+    help="Maximum number to list.",
 )
 @click.pass_obj
 def list_newest(

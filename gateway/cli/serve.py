@@ -29,7 +29,7 @@ def worker(environ: Mapping[str, str]) -> None:
     settings = Settings.from_env(environ)
     logging.config.dictConfig(configuration(settings.log_level))
     for warning in settings.warnings:
-        _log.warning(warning)
+        _log.warning("settings warning", extra={"why": warning})
     running = make_worker(settings, open_ledger(settings))
     for number in (signal.SIGTERM, signal.SIGINT):
         # In a thread: the signal may meet this one in the middle of waiting for that very stop.

@@ -111,7 +111,7 @@ def _read_address(text: str) -> str:
     metavar="NUMBER",
     type=read_number,
     default=_EXAMPLE_NUMBER,
-    help="Whom the sample opts out; default: an example number that nobody has.",
+    help="Whom the sample opts out; default: an unassigned number.",
 )
 @click.option("--body", metavar="FILE", help="Send this body instead; - reads standard input.")
 @click.pass_context

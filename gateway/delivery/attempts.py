@@ -31,10 +31,10 @@ class Attempts:
         self._crmtext = crmtext
 
     def make(self, claim: Claim) -> OptOut:
-        """Asks CRM Text once and writes down what came of it; the opt-out as it then stands.
+        """Asks CRM Text once and records the result; returns the updated opt-out.
 
-        That is CRM Text's answer even where it cannot be written down: the row then stays pending
-        until the lease ends, and is delivered once more. Where no turn comes up within the pace,
+        It shows CRM Text's answer even if that cannot be recorded: the row then stays pending until
+        the lease ends, and is delivered once more. If the rate limit gives no turn in time,
         nothing is sent and the opt-out is due again.
         """
         if not self._wait_for_turn(claim):
@@ -47,7 +47,7 @@ class Attempts:
         opt_out = self._ledger.after_attempt(claim, outcome, stretch)
         try:
             is_mine = self._ledger.end_attempt(claim, opt_out, outcome)
-        except Exception:  # the caller hears CRM Text's answer all the same
+        except Exception:  # the caller still gets CRM Text's answer
             _log.exception("outcome not recorded", extra=_about(opt_out))
             is_mine = False
         _log.log(
@@ -72,8 +72,10 @@ class Attempts:
         try:
             return self._crmtext.opt_out(opt_out.phone_number, opt_out.store)
         except Exception:  # a bug must neither lose this opt-out nor stop the others
-            _log.exception("call to CRM Text broke off", extra=_about(opt_out))
-            return Outcome(Failure(ErrorCode.INTERNAL_ERROR, "The gateway has a bug; see its log."))
+            _log.exception("call to CRM Text crashed", extra=_about(opt_out))
+            return Outcome(
+                Failure(ErrorCode.INTERNAL_ERROR, "Internal error; see the gateway's log.")
+            )
 
     def _wait_for_turn(self, claim: Claim) -> bool:
         """Whether it is this claim's turn now; if not, the claim is given back."""
@@ -90,7 +92,9 @@ class Attempts:
                 self._ledger.put_back(claim)
                 return False
         except LedgerUnavailable as error:
-            _log.warning("turn not taken", extra=_about(claim.opt_out) | {"why": error.detail})
+            _log.warning(
+                "rate limit turn missed", extra=_about(claim.opt_out) | {"why": error.detail}
+            )
             return False
         time.sleep(another)
         return True

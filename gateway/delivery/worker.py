@@ -72,6 +72,6 @@ class Worker:
         try:
             self._attempts.make(claim)
         except Exception:  # the row is due again when its lease ends; the others go on
-            _log.exception("attempt broke off", extra={"opt_out": claim.opt_out.id})
+            _log.exception("attempt crashed", extra={"opt_out": claim.opt_out.id})
         finally:
             request_id.set("-")

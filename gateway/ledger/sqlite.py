@@ -56,7 +56,7 @@ def check_files(connection: Connection) -> None:
     changed = opened.what_changed(path)
     if changed:
         connection.engine.dispose()
-        _log.error("database file changed", extra={"file": path, "what": changed})
+        _log.error("database file changed", extra={"file": path, "why": changed})
         what = f"The database file {changed} while the gateway had it open."
         raise LedgerUnavailable(what)
 

@@ -76,7 +76,7 @@ def blueprint(settings: Settings, ledger: Ledger) -> Blueprint:
                 )
             },
             (ErrorCode.UNAUTHORIZED, ErrorCode.FORBIDDEN),
-            "Needs a key that is bound to no store; from the same machine, none.",
+            "Needs a key that is not bound to a store; no key from the same machine.",
             key=Key.OPTIONAL,
         )
     )
@@ -111,7 +111,7 @@ def blueprint(settings: Settings, ledger: Ledger) -> Blueprint:
 
 
 def _may_scrape(settings: Settings) -> None:
-    """Allows a key that is bound to no store, and programs on this machine that call directly."""
+    """Allows a key that is not bound to a store, and direct calls from this machine."""
     if "Authorization" not in request.headers and _is_local():
         return
     caller = caller_of(settings.api_keys, request.headers.get("Authorization", ""))

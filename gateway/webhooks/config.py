@@ -14,7 +14,7 @@ from gateway.webhooks.tables import SourceTable
 
 # "webhook:NAME" has to fit the ledger's column for sources.
 _SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,92}")
-# Stands in for a recipe that does not exist, so that only real faults are named beside that one.
+# Placeholder for an unknown recipe, so that only real faults are named beside that one.
 _UNKNOWN_RECIPE: Table = {
     "opt_out": "@",
     "phone_numbers": "@",

@@ -31,7 +31,7 @@ class Scheme(StrEnum):
 
 
 class Hash(StrEnum):
-    """The hash under an HMAC; SHA-1 is sound there and still what some senders use."""
+    """The hash under an HMAC; SHA-1 is safe in an HMAC, and some senders still use it."""
 
     SHA1 = "sha1"
     SHA256 = "sha256"

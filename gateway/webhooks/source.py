@@ -31,11 +31,11 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True)
 class Withdrawal:
-    """Somebody's wish to get no more texts, as an event reported it.
+    """A person's request to get no more texts, as an event reported it.
 
     ``delivery_id`` is the sender's own id of the message or the event, fit to be stored. A repeat
     gives the same ``repeat_key``. Where there is no id the key is made from the body, and
-    ``expires``: after 24 hours the same body is a new wish.
+    ``expires``: after 24 hours the same body is a new request.
     """
 
     phone_number: PhoneNumber

@@ -1,4 +1,4 @@
-"""What Twilio signs: the one scheme that is no template of parts.
+"""What Twilio signs: the only scheme that a template cannot describe.
 
 https://www.twilio.com/docs/usage/webhooks/webhooks-security
 """

@@ -1,4 +1,4 @@
-"""Each call hears its own answer, whatever a server says, when, and in how many pieces."""
+"""A call never gets another call's answer, whatever a server says, when, and in how many pieces."""
 
 import threading
 from collections.abc import Callable
@@ -125,7 +125,7 @@ UNASKED: dict[str, Answer] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("unasked", UNASKED)
-def test_unasked_bytes_behind_an_answer_are_heard_by_nobody(
+def test_unasked_bytes_behind_an_answer_are_discarded(
     unasked: str, tls: Certificate | None
 ) -> None:
     """Split anywhere: some of it within the answer's piece, the rest long after the answer."""
@@ -152,7 +152,7 @@ def test_unasked_bytes_behind_an_answer_are_heard_by_nobody(
 
 
 @pytest.mark.parametrize("length", [1024, 2048, 4096, 8192, 16_000])
-def test_unasked_bytes_in_the_tls_record_of_an_answer_are_heard_by_nobody(
+def test_unasked_bytes_in_the_tls_record_of_an_answer_are_discarded(
     length: int, certificate: Certificate
 ) -> None:
     """A record holds 16 KiB: read in smaller pieces, its end would wait unseen in the TLS layer."""
@@ -203,7 +203,7 @@ def test_half_a_tls_record_is_noticed(certificate: Certificate) -> None:
         b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
     ],
 )
-def test_a_body_that_comes_late_is_heard_by_nobody(head: bytes, tls: Certificate | None) -> None:
+def test_a_body_that_comes_late_is_discarded(head: bytes, tls: Certificate | None) -> None:
     """It comes as late as it can: when the next request is on its way."""
 
     def script(peer: Peer) -> None:

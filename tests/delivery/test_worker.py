@@ -124,7 +124,7 @@ def test_a_bug_in_one_opt_out_does_not_stop_the_others_and_loses_nothing(
     assert (found(ledger, unlucky).status, error.code, error.detail) == (
         Status.PENDING,
         "internal_error",
-        "The gateway has a bug; see its log.",
+        "Internal error; see the gateway's log.",
     )
     with ledger.engine.begin() as connection:
         connection.execute(update(opt_outs).values(customer=None))

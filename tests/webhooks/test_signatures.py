@@ -119,7 +119,7 @@ def test_an_authentic_message_with_an_id_may_come_a_week_late(recipe: str) -> No
 
 
 @pytest.mark.parametrize("recipe", ["hubspot", "klaviyo", "customerio"])
-def test_an_authentic_message_of_which_an_opt_out_lacks_its_id_may_be_five_minutes_late(
+def test_an_authentic_message_with_an_opt_out_without_id_may_be_five_minutes_late(
     recipe: str,
 ) -> None:
     source, sender = recipe_source(recipe), SENDERS[recipe]

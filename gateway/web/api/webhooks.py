@@ -104,7 +104,7 @@ def blueprint(settings: Settings, acceptance: Acceptance, messages: WebhookMessa
     def note_refused(source: str, reason: str, what_to_do: str) -> None:
         REFUSALS.labels(source, reason).inc()
         messages.count(source, reason)
-        extra = {"source": source, "reason": reason, "what_to_do": what_to_do}
+        extra = {"source": source, "why": reason, "what_to_do": what_to_do}
         _log.warning("webhook refused", extra=extra)
 
     return webhooks
@@ -117,7 +117,7 @@ def _url(settings: Settings) -> str:
 
 
 def _entry(source: WebhookSource, withdrawal: Withdrawal) -> Entry:
-    wish = OptOutRequest(
+    asked = OptOutRequest(
         phone_number=withdrawal.phone_number,
         store=source.store,
         source=f"webhook:{source.name}",
@@ -127,7 +127,7 @@ def _entry(source: WebhookSource, withdrawal: Withdrawal) -> Entry:
     )
     valid_for = _A_BODY_REPEATS_WITHIN if withdrawal.expires else None
     receipt = Receipt(withdrawal.repeat_key, withdrawal.repeat_key, valid_for)
-    return Entry([wish], receipt)
+    return Entry([asked], receipt)
 
 
 def _answer(source: WebhookSource, reading: Reading, recorded: list[Recorded]) -> Response:

@@ -37,10 +37,10 @@ _PARAMETERS = {
     "code": ("path", "`code` of a problem", {"$ref": "#/components/schemas/ErrorCode"}),
 }
 # A description, and whether every answer that lists the header has it. Headers of every answer, and
-# those that HTTP itself prescribes, are not listed: they would stand in each of a page's answers.
+# those that HTTP itself prescribes, are not listed: they would be repeated under every answer.
 _HEADERS = {
     "Location": ('The address of the opt-out; with `"store": "*"` there is none.', False),
-    "Preference-Applied": ("What was applied of `Prefer`: `respond-async`, `wait=n`.", False),
+    "Preference-Applied": ("The preferences that were applied: `respond-async`, `wait=n`.", False),
     "Idempotency-Replayed": ("`true` if the opt-out is on record from an earlier request.", False),
 }
 

@@ -192,7 +192,7 @@ def test_what_is_refused_or_ignored_leaves_a_line_and_a_count(
         ("INFO", "webhook ignored", "helpdesk"),
     ]
     wrong, unreadable, ignored = (vars(line) for line in lines)
-    assert (wrong["reason"], unreadable["reason"]) == ("wrong_signature", "invalid_json")
+    assert (wrong["why"], unreadable["why"]) == ("wrong_signature", "invalid_json")
     assert wrong["what_to_do"].startswith(
         "the sender uses a different secret than HOOK_SECRET, or "
     )
