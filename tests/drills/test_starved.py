@@ -105,3 +105,27 @@ def test_few_files_may_be_open(
     assert said.count("Booting worker") == len(processes) == 2
     assert f"The system allows {files} open files" in said
     assert "Too many open files" not in said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+@pytest.mark.parametrize("threads", [256, 40, 10])
+def test_few_threads_may_run(
+    on_sqlite: dict[str, str], tmp_path: Path, report: Report, threads: int
+) -> None:
+    # Root is exempt from the limit. Somebody else may still open the files of the test.
+    somebody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    somebody += ["--inh-caps=-all,+dac_override", "--ambient-caps=+dac_override"]
+    somebody += ["--bounding-set=-all,+dac_override"]
+    limit = [*somebody, "prlimit", f"--nproc={threads}:{threads}"]
+    with serve(on_sqlite, tmp_path, within=limit) as served:
+        with ThreadPoolExecutor(100) as callers:
+            answers = list(callers.map(partial(opt_out, served.url), range(300)))
+        processes = children(served)
+        code = served.stop()
+
+    report({"answers": dict(Counter(answers))})
+    said = served.stdout.read_text()
+    assert set(answers) <= {200, 202}
+    assert said.count("Booting worker") == len(processes) == 2
+    assert f"The system allows {threads} threads" in said
+    assert code == 0
