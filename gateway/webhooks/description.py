@@ -15,22 +15,37 @@ from gateway.webhooks.source import WebhookSource
 # A topic, and the lines about it.
 Step = tuple[str, Sequence[str]]
 
-# What each refusal means, and where to look; the names are filled in from the source.
+# What each refusal means, and what to do; the names are filled in from the source.
 ADVICE: Mapping[Refusal, str] = {
-    Refusal.MISSING_SIGNATURE: "the {header} header is missing; does the sender sign?",
-    Refusal.MALFORMED_SIGNATURE: "{header} does not have the expected form: {form}",
+    Refusal.MISSING_SIGNATURE: (
+        "the {header} header is missing; make the sender sign, and check that no proxy drops it"
+    ),
+    Refusal.MALFORMED_SIGNATURE: (
+        "{header} does not have the expected form: {form}; check the source's 'signature'"
+    ),
     Refusal.WRONG_SIGNATURE: (
-        "the sender uses a different secret than {secrets}, or the file is not byte for byte what "
-        "was sent, or the sender signs something other than: {signed}"
+        "compare {secrets} with the secret at the sender; if they are the same, the sender signs "
+        "something other than: {signed}, or the body is not byte for byte what was sent"
     ),
-    Refusal.MISSING_ID: "the {id_header} header is missing; it is signed too",
-    Refusal.MISSING_TIMESTAMP: "the {time_header} header is missing",
-    Refusal.MALFORMED_TIMESTAMP: "{time_header} is not a time in the format {time_format}",
+    Refusal.MISSING_ID: (
+        "the {id_header} header is missing, which is signed too; check 'signature.id_header'"
+    ),
+    Refusal.MISSING_TIMESTAMP: (
+        "the {time_header} header is missing; check 'signature.timestamp.header'"
+    ),
+    Refusal.MALFORMED_TIMESTAMP: (
+        "{time_header} is not a time in the format {time_format}; check "
+        "'signature.timestamp.format'"
+    ),
     Refusal.STALE_TIMESTAMP: (
-        "it was sent too long before {at}: at most {tolerance:g} s, or {late} for a message whose "
-        "opt-outs have ids"
+        "{time_header} is too long before {at}: at most {tolerance:g} s, or {late} for a message "
+        "whose opt-outs have ids; check the clocks of the sender and of this machine, and whether "
+        "the sender repeats old messages"
     ),
-    Refusal.FUTURE_TIMESTAMP: "it was sent more than {tolerance:g} s after {at}",
+    Refusal.FUTURE_TIMESTAMP: (
+        "{time_header} is more than {tolerance:g} s after {at}; check the clocks of the sender and "
+        "of this machine"
+    ),
 }
 
 

@@ -107,7 +107,7 @@ def test_a_changed_body_is_refused_with_advice(recipe: str, check: Check) -> Non
     printed = check(recipe, saved(recipe) + b"\n", "--at", AT)
     assert printed.exit_code == 1
     assert printed.steps["signature"].startswith(
-        "wrong signature: the sender uses a different secret"
+        "wrong signature: compare HOOK_SECRET with the secret at the sender; if they are the same,"
     )
     assert printed.steps["result"] == "refused: 401 unauthorized"
 
@@ -123,11 +123,20 @@ def test_a_saved_message_is_stale_and_judged_as_of_its_own_time(recipe: str, che
     assert check(recipe, saved(recipe), "--at", hint[1]).exit_code == 0
     early = (NOW - timedelta(days=1)).isoformat()
     printed = check(recipe, saved(recipe), "--at", early)
-    assert printed.steps["timestamp"].startswith("future timestamp: it was sent more than 300 s")
+    assert printed.steps["timestamp"].endswith(
+        f" is more than 300 s after {early}; check the clocks of the sender and of this machine "
+        f"only the time is wrong; use --at {hint[1]} to judge it as of then"
+    )
 
 
 def test_every_refusal_has_an_explanation() -> None:
     assert set(description.ADVICE) == set(SENTENCES) == set(Refusal)
+
+
+def test_every_explanation_says_what_to_do_and_suits_a_message_that_is_not_a_file() -> None:
+    for words in description.ADVICE.values():
+        assert re.search(r"\b(check|compare)\b", words)
+        assert "file" not in words
 
 
 def test_events_are_told_apart(check: Check) -> None:

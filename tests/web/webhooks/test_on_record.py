@@ -193,9 +193,7 @@ def test_what_is_refused_or_ignored_leaves_a_line_and_a_count(
     ]
     wrong, unreadable, ignored = (vars(line) for line in lines)
     assert (wrong["why"], unreadable["why"]) == ("wrong_signature", "invalid_json")
-    assert wrong["what_to_do"].startswith(
-        "the sender uses a different secret than HOOK_SECRET, or "
-    )
+    assert wrong["what_to_do"].startswith("compare HOOK_SECRET with the secret at the sender; ")
     assert unreadable["what_to_do"].startswith("The body is not valid JSON: ")
     assert ignored["events"] == 2
     assert not {NUMBER, SECRET} & set(re.split(r"[^\w=]", str([vars(line) for line in lines])))
