@@ -227,6 +227,14 @@ def test_an_opted_out_customer_is_already_opted_out_the_second_time(
     assert statuses == ANSWERS_TO_A_REPEAT[number]
 
 
+def test_the_second_answer_to_a_test_number_is_as_broken_as_the_first(sandbox: Sandbox) -> None:
+    answers = [exchange(sandbox, "9995550701") for _ in range(2)]
+
+    assert [ending for _, ending in answers] == ["closed", "closed"]
+    assert [wire.endswith("</response>") for wire, _ in answers] == [False, False]
+    assert ['status="400"' in wire for wire, _ in answers] == [False, True]
+
+
 def test_one_number_is_opted_out_before_anybody_asked_until_it_is_opted_in(
     client: HTTPConnection,
 ) -> None:
