@@ -144,6 +144,8 @@ def _other_keys(case: _Case) -> _Cases:
                 key.strip().strip(b"\"'") for key in keys
             ],
             "the secret is used with a line end behind it": [key + b"\n" for key in keys],
+            "the secret is used with double quotes around it": [b'"%b"' % key for key in keys],
+            "the secret is used with single quotes around it": [b"'%b'" % key for key in keys],
             "the secret is decoded from hex": [_from_hex(key) for key in keys],
             "the secret is decoded from base64 (secret_format = 'whsec')": [
                 SecretFormat.WHSEC.key(key.decode("latin-1").strip()) for key in keys
@@ -239,10 +241,20 @@ def _other_addresses(case: _Case) -> _Cases:
         "without a port": url._replace(netloc=host),
         f"with :{port}": url._replace(netloc=f"{host}:{port}"),
         "without a query": url._replace(query=""),
+        **{f"for the host {name}": url._replace(netloc=name) for name in _hosts(case, url.port)},
     }
     for words, other in others.items():
         if other != url:
             yield f"the address is signed {words}", _with_request(case, url=other.geturl())
+
+
+def _hosts(case: _Case, port: int | None) -> Iterator[str]:
+    """Other names under which the sender may know the gateway."""
+    for header in ("host", "x-forwarded-host"):
+        if name := case.request.headers.get(header):
+            yield name
+    for name in ("localhost", "127.0.0.1"):
+        yield f"{name}:{port}" if port else name
 
 
 def _with_request(case: _Case, *, url: str | None = None, body: bytes | None = None) -> _Case:

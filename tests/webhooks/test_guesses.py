@@ -66,6 +66,8 @@ def test_what_was_copied_along_with_a_secret(configured: str, words: str) -> Non
     ("key", "words"),
     [
         (f"{SECRET}\n".encode(), "the secret is used with a line end behind it"),
+        (f'"{SECRET}"'.encode(), "the secret is used with double quotes around it"),
+        (f"'{SECRET}'".encode(), "the secret is used with single quotes around it"),
         (b"\x5c\xa1\xab\x1e", "the secret is decoded from hex"),
     ],
 )
@@ -165,10 +167,15 @@ def test_how_the_signature_is_made(
         (URL.replace("https", "http"), "with http://"),
         (URL.replace(".com", ".com:443"), "with :443"),
         (URL.partition("?")[0], "without a query"),
+        (URL.replace("gateway", "hooks"), "for the host hooks.example.com"),
+        (URL.replace("gateway.example.com", "localhost"), "for the host localhost"),
     ],
 )
 def test_which_address_is_signed(signed: str, words: str) -> None:
-    headers = {"x-signature": signature(signed.encode() + BODY)}
+    headers = {
+        "x-signature": signature(signed.encode() + BODY),
+        "x-forwarded-host": "hooks.example.com",
+    }
     source = make_source(signed="{url}{body}")
     assert explained(source, headers) == f"the address is signed {words}"
 
