@@ -112,6 +112,7 @@ def test_the_second_request_is_for_a_number_that_crmtext_does_not_know(
     assert json.loads(curl(client, command))["code"] == "customer_not_found"
 
 
+@pytest.mark.slow
 def test_each_number_is_answered_as_the_table_says(client: FlaskClient) -> None:
     def answer(number: str) -> list[str]:
         """What the table shows of it: HTTP's status, and the codes that tell what happened."""

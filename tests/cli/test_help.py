@@ -100,6 +100,7 @@ def test_a_closed_pipe_is_not_a_traceback() -> None:
     assert (left.returncode, left.stderr) == (1, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["check", "worker", "release", "status", "webhooks list"])
 def test_all_faults_are_named_at_once_on_standard_error(command: str) -> None:
     faulty = gateway(

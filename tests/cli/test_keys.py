@@ -3,6 +3,8 @@
 import hashlib
 import re
 
+import pytest
+
 from gateway.accounts import Right
 from tests.support.commands import gateway
 from tests.support.factories import make_settings, run
@@ -24,6 +26,7 @@ def test_a_made_key_opens_the_gateway() -> None:
     assert known.rights == frozenset({Right.DESK})
 
 
+@pytest.mark.slow
 def test_a_key_is_made_without_an_environment_and_never_the_same() -> None:
     made = [run("-m", "gateway", "make-key", "a", environment={}).stdout for _ in range(2)]
     entries = [re.findall(r"^entry +(a:[0-9a-f]{64})$", text, re.M) for text in made]

@@ -91,6 +91,7 @@ def test_without_a_terminal_nothing_is_delivered_unless_it_says_yes(settings: Se
     assert open_ledger(settings).summary().pending == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("answer", "exit_code", "last_line", "pending"),
     [

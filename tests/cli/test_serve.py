@@ -31,6 +31,7 @@ def test_release_says_what_it_did(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "url",
     [

@@ -179,6 +179,7 @@ def test_a_ledger_without_tables_is_named_as_such(command: list[str], tmp_path: 
     assert printed == Printed(1, "", what)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["status"], ["retry", "--all", "--yes"], ["release"]])
 def test_an_unreachable_database_is_reported_in_one_line(command: list[str]) -> None:
     failed = gateway(*command, DATABASE_URL="postgres://u:s3cret@127.0.0.1:9/x")

@@ -53,6 +53,7 @@ def running(database_url: str) -> Iterator[Running]:
     server.server_close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", read_recipes())
 def test_the_sample_of_every_recipe_opts_someone_out(recipe: str, running: Running) -> None:
     printed = running.send(recipe)

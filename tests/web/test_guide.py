@@ -93,6 +93,7 @@ class Unsteady(BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", EXAMPLES)
 def test_an_example_repeats_the_same_request(language: str) -> None:
     Unsteady.requests.clear()

@@ -49,6 +49,7 @@ def counts_requests(served: Served) -> bool:
     return "http_request_duration_seconds_count" in text
 
 
+@pytest.mark.slow
 def test_a_gateway_that_is_stopped_leaves_nothing_behind(
     environment: dict[str, str], temporary: Path, tmp_path: Path
 ) -> None:
@@ -59,6 +60,7 @@ def test_a_gateway_that_is_stopped_leaves_nothing_behind(
     assert folders(temporary) == set()
 
 
+@pytest.mark.slow
 def test_what_killed_gateways_leave_behind_is_removed_at_the_next_start(
     environment: dict[str, str], temporary: Path, tmp_path: Path, stack: ExitStack
 ) -> None:
@@ -69,6 +71,7 @@ def test_what_killed_gateways_leave_behind_is_removed_at_the_next_start(
         assert len(folders(temporary)) == 1
 
 
+@pytest.mark.slow
 def test_two_gateways_on_one_machine_leave_each_other_alone(
     environment: dict[str, str], temporary: Path, tmp_path: Path, stack: ExitStack
 ) -> None:
@@ -83,6 +86,7 @@ def test_two_gateways_on_one_machine_leave_each_other_alone(
     assert counts_requests(first)
 
 
+@pytest.mark.slow
 def test_reading_the_configuration_again_keeps_the_folder(
     environment: dict[str, str], temporary: Path, tmp_path: Path
 ) -> None:

@@ -422,6 +422,7 @@ def test_nothing_is_sent_while_the_ledger_has_no_tables(
     assert crmtext.calls == []
 
 
+@pytest.mark.slow
 def test_nothing_is_sent_while_the_ledger_is_locked(
     settings: Settings, crmtext: FakeCrmText, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -217,6 +217,7 @@ CANARY = "canary-secret"
 CANARY_STORE = f"canaryuser:{CANARY}:pass:CANARY"
 
 
+@pytest.mark.slow
 def test_no_secret_and_no_full_number_is_ever_written(
     empty_ledger: Path, tmp_path: Path, crmtext: FakeCrmText
 ) -> None:

@@ -68,6 +68,7 @@ BEGINNINGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beginning", BEGINNINGS.values(), ids=BEGINNINGS)
 def test_more_slow_clients_than_threads_and_connections_delay_nobody(
     served: Served, beginning: bytes
