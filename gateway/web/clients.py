@@ -191,9 +191,11 @@ class BodyToAskFor:
         return self._reader.read(size)
 
 
-class BodyWithoutRoom:
-    """A body that was forgotten because too many were held."""
+class RefusedBody:
+    """The body of a request that the application refuses as soon as it reads it."""
+
+    def __init__(self, code: ErrorCode, detail: str) -> None:
+        self._code, self._detail = code, detail
 
     def read(self, _: int) -> bytes:
-        what = "Too many requests with a body are arriving. Nothing was accepted; send it again."
-        raise GatewayError(ErrorCode.GATEWAY_BUSY, what)
+        raise GatewayError(self._code, self._detail)

@@ -17,7 +17,8 @@ from gunicorn.http.errors import InvalidHeader, InvalidHTTPVersion
 from gunicorn.util import write_error
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from gateway.web.clients import BodyToAskFor, BodyWithoutRoom, Client, WaitingThreads
+from gateway.errors import ErrorCode
+from gateway.web.clients import BodyToAskFor, Client, RefusedBody, WaitingThreads
 
 # Where another program reads such a number as octal, the two disagree where the body ends.
 _PADDED = re.compile("0[0-9]")
@@ -29,6 +30,9 @@ _SECONDS_TO_CLOSE = 2.0
 # Most requests arrive at once, and most clients close at once.
 _SECONDS_UNDISTURBED = 0.5
 _SECONDS_BETWEEN_LOOKS = 0.25
+
+_NO_ROOM = "Too many requests with a body are arriving. Nothing was accepted; send it again."
+_SEVERAL_KEYS = "There are several Idempotency-Key headers; send one."
 
 
 class DeadlineWorker(ThreadWorker):
@@ -121,7 +125,12 @@ class DeadlineWorker(ThreadWorker):
         if client.has_no_room:
             req.force_close()
             req._expected_100_continue = False
-            req.body.reader = BodyWithoutRoom()
+            req.body.reader = RefusedBody(ErrorCode.GATEWAY_BUSY, _NO_ROOM)
+        elif sum(name == "IDEMPOTENCY-KEY" for name, _ in req.headers) > 1:
+            # The application gets them joined, which is a key of its own.
+            req.force_close()
+            req._expected_100_continue = False
+            req.body.reader = RefusedBody(ErrorCode.INVALID_REQUEST, _SEVERAL_KEYS)
         elif req._expected_100_continue:
             req.body.reader = BodyToAskFor(req, conn.sock)
         return super().handle_request(req, conn)

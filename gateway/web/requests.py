@@ -114,7 +114,7 @@ def read_body(
     request.max_content_length = limit + 1
     try:
         body = request.get_data(cache=False)
-    except GatewayError:  # there is no room for the body
+    except GatewayError:  # the server itself refuses the request
         raise
     except Exception:  # each server raises its own for a body that is not HTTP
         raise _cut_short() from None

@@ -79,6 +79,22 @@ def test_a_client_that_asks_first_is_told_to_go_on_and_its_connection_is_kept(
             assert answer_on(connection)[0] == 200
 
 
+@pytest.mark.parametrize("keys", [("aa", "bb"), ("aa", "aa")])
+def test_several_idempotency_keys_are_refused(
+    served: Served, upstream: FakeCrmText, keys: tuple[str, str]
+) -> None:
+    calls = len(upstream.calls)
+    headers = "".join(f"Idempotency-Key: {key}\r\n" for key in keys).encode()
+    with connect(served) as connection:
+        connection.sendall(HEAD + headers + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
+        status, answer = answer_on(connection)
+
+    problem = json.loads(answer)
+    assert (status, problem["code"]) == (400, "invalid_request")
+    assert problem["detail"] == "There are several Idempotency-Key headers; send one."
+    assert len(upstream.calls) == calls
+
+
 @pytest.mark.parametrize("header", ["SCRIPT_NAME: /v1/webhooks", "PATH_INFO: /metrics"])
 def test_a_header_does_not_change_the_address(served: Served, header: str) -> None:
     with connect(served) as connection:
