@@ -104,6 +104,18 @@ def test_a_reader_authorises_and_opts_a_number_out_without_leaving_the_gateway(
     assert visit.complaints == []
 
 
+@pytest.mark.browser
+def test_on_a_phone_a_drawing_scrolls_within_the_page_and_shows_that_it_does(visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 390, "height": 844})
+    visit.page.goto(f"{visit.home}/docs")
+    drawing = visit.page.locator(".info .renderedMarkdown pre").first
+    expect(drawing).to_contain_text("pending")
+
+    assert drawing.evaluate("one => one.scrollWidth > one.clientWidth")
+    expect(drawing).to_have_css("background-attachment", "local, local, scroll, scroll, scroll")
+    assert visit.complaints == []
+
+
 def test_the_pages_files_are_kept_by_browsers_and_nothing_else_is_served(
     client: FlaskClient,
 ) -> None:
