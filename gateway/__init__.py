@@ -27,12 +27,15 @@ gateway speaks to has a folder, and so has each entrance:
 ``schemas/``, beside this folder, is what JSON looks like on the way in and out.
 
 To add                      go to
-    a method of CRM Text    crmtext/answers.py and crmtext/client.py
-    a webhook sender        webhooks/recipes.toml
-    an error code           errors.py, and its explanation in web/problems.toml
-    a route                 web/api/, with its description beside it
-    a setting               settings.py
-    a column                ledger/tables.py, and a file in ledger/migrations/versions/
+    a method of CRM Text    crmtext/answers.py, crmtext/client.py, its result in consent.py,
+                            METHODS in sandbox/customers.py; delivery/ calls it
+    a webhook sender        webhooks/recipes.toml, tests/support/signing.py, docs/webhooks.md
+    an error code           errors.py, its explanation in web/problems.toml, README.md
+    a route                 web/api/ (/metrics and /healthz: web/operations.py; / and /docs:
+                            web/docs/page.py), app.py, its schema in schemas/, docs/api.md
+    a setting               settings.py, assembly.py, app.json, README.md, docs/deploying.md
+    a column                ledger/tables.py, ledger/rows.py, ledger/migrations/; if callers see it,
+                            consent.py and schemas/
 
 CONTRIBUTING.md has the steps of each. To read the code, follow one opt-out:
 ``web/api/opt_outs`` -> ``delivery/acceptance`` -> ``ledger/ledger``, and from there

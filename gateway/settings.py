@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that an operator decides. The first store is the default store."""
+    """What an operator decides, and what follows from it. The first store is the default store."""
 
     stores: tuple[Store, ...]
     api_keys: tuple[ApiKey, ...]

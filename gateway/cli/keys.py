@@ -31,7 +31,7 @@ def _read_name(text: str) -> str:
     "rights",
     type=click.Choice([right.value for right in Right]),
     multiple=True,
-    help="Also allow opting customers in again, or the page for people; may be repeated.",
+    help="A right beyond opting out (reserved: nothing uses it yet); may be repeated.",
 )
 def make_key(name: str, stores: tuple[str, ...], rights: tuple[str, ...]) -> None:
     """Create an API key for a caller.

@@ -24,7 +24,16 @@ class Recipe:
 @cache
 def read_recipes() -> Mapping[str, Recipe]:
     """The recipes of recipes.toml by name."""
-    tables = tomllib.loads(_FILE.read_text(encoding="utf-8"))
+    return recipes_in(_FILE.read_text(encoding="utf-8"))
+
+
+def recipes_in(text: str) -> Mapping[str, Recipe]:
+    """Raises ValueError where a recipe lacks its documentation or its sample."""
+    tables = tomllib.loads(text)
+    for name, table in tables.items():
+        missing = [key for key in ("documentation", "sample") if key not in table]
+        if missing:
+            raise ValueError(f"recipes.toml: [{name}] has no {' and no '.join(missing)}")
     return {
         name: Recipe(table.pop("documentation"), table.pop("sample"), table)
         for name, table in tables.items()

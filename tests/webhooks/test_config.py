@@ -8,7 +8,7 @@ from gateway.bodies import BodyFormat
 from gateway.errors import ConfigurationError
 from gateway.timestamps import TimestampFormat
 from gateway.webhooks.config import read_webhook_sources
-from gateway.webhooks.recipes import read_recipes
+from gateway.webhooks.recipes import read_recipes, recipes_in
 from gateway.webhooks.signatures import Encoding, Hash, Refusal, Scheme, SignedRequest
 from gateway.webhooks.source import Answer
 from tests.support.signing import NOW, mac
@@ -322,3 +322,10 @@ def test_a_recipe_names_its_senders_documentation(recipe: str) -> None:
     assert re.fullmatch(
         r"https://[a-z.]+(/[A-Za-z0-9_./-]*)?", read_recipes()[recipe].documentation
     )
+
+
+def test_a_recipe_without_documentation_or_sample_is_named() -> None:
+    with pytest.raises(
+        ValueError, match=r"^recipes.toml: \[shop\] has no documentation and no samp"
+    ):
+        recipes_in("[shop]\nopt_out = '@'\n")

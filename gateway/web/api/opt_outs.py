@@ -59,6 +59,7 @@ _result_schema = SearchResultSchema()
 _ANY = (ErrorCode.UNAUTHORIZED, ErrorCode.LEDGER_UNAVAILABLE)
 _ONE = (*_ANY, ErrorCode.NOT_FOUND)
 _WITH_FIELDS = (*_ANY, *BODY_PROBLEMS, ErrorCode.VALIDATION_FAILED, ErrorCode.FORBIDDEN)
+_DONE = 'Done: read `status`; with `"store": "*"`, that of each item.'
 _ACCEPTED = "Accepted; delivery continues in the background."
 _PENDING = Success(_ACCEPTED, dumped(_opt_out_schema, examples.PENDING), ("Location",))
 _CREATED_HEADERS = ("Preference-Applied", "Idempotency-Replayed")
@@ -89,9 +90,7 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
             Tag.OPT_OUTS,
             "Opt a customer out",
             {
-                200: Success(
-                    "CRM Text confirmed it.", _one_or_all(examples.OPTED_OUT), _CREATED_HEADERS
-                ),
+                200: Success(_DONE, _one_or_all(examples.OPTED_OUT), _CREATED_HEADERS),
                 202: Success(
                     _ACCEPTED, _one_or_all(examples.PENDING), ("Location", *_CREATED_HEADERS)
                 ),

@@ -12,8 +12,8 @@ MEANINGS: Mapping[type[StrEnum], Mapping[str, str]] = {
         Status.OPTED_OUT: "CRM Text confirmed it.",
         Status.REJECTED: "CRM Text refused it for good (it does not know the customer, for "
         "example), or the number in a webhook was unusable. `error` says why.",
-        Status.FAILED: "Not delivered, and the gateway no longer tries, because `DELIVERY_DAYS` "
-        "are over. `error` says why. A person has to look at it.",
+        Status.FAILED: "Not delivered within `DELIVERY_DAYS` (10 by default), and the gateway no "
+        "longer tries. `error` says why. A person has to look at it.",
     },
     Means: {
         Means.PHONE_CALL: "They called.",
