@@ -11,6 +11,8 @@ from urllib.parse import parse_qsl
 
 from gateway.errors import ErrorCode, GatewayError
 
+LARGEST_REQUEST = 64 * 1024
+LARGEST_WEBHOOK = 1024 * 1024
 _MOST_FIELDS = 1000
 
 

@@ -9,11 +9,13 @@ from contextlib import suppress
 from threading import Lock
 from typing import Any, cast
 
+from gateway.bodies import LARGEST_REQUEST, LARGEST_WEBHOOK
 from gateway.errors import ErrorCode, GatewayError
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
 _HAS_CHUNKS = re.compile(rb"\r\ntransfer-encoding:", re.IGNORECASE)
 _WAITS_TO_BE_ASKED = re.compile(rb"\r\nexpect:", re.IGNORECASE)
+_IS_WEBHOOK = re.compile(rb"[A-Z]+ /v1/webhooks/")
 _END_OF_HEAD = b"\r\n\r\n"
 _AT_ONCE = 64 * 1024
 _MOST_COLLECTED = 1024 * 1024 + _AT_ONCE  # the largest webhook message with its head
@@ -101,6 +103,10 @@ class Client:
             self._is_at_end = True
         return self._is_at_end or self._is_whole()
 
+    def hurry(self, seconds: float) -> None:
+        """Waits no longer than that for the rest of the request."""
+        self._ends_at = min(self._ends_at, time.monotonic() + seconds)
+
     def give_up_body(self) -> int:
         """Forgets the body; how many bytes that are."""
         forgotten = len(self._collected) - self._end_of_head
@@ -165,8 +171,10 @@ class Client:
         if _HAS_CHUNKS.search(head):
             return None
         length = _LENGTH.search(head)
-        size = self._end_of_head + (int(length[1]) if length else 0)
-        return size if size <= _MOST_COLLECTED else self._end_of_head
+        size = int(length[1]) if length else 0
+        # What is too large is refused at once, without its body.
+        most = LARGEST_WEBHOOK if _IS_WEBHOOK.match(head) else LARGEST_REQUEST
+        return self._end_of_head + (size if size <= most else 0)
 
 
 class BodyToAskFor:

@@ -28,6 +28,7 @@ BODY_PROBLEMS = (
     ErrorCode.UNSUPPORTED_MEDIA_TYPE,
 )
 
+_SECONDS_TO_DISCARD = 3.0
 _MOST_DISCARDED = 8 * 1024 * 1024
 _AT_ONCE = 64 * 1024
 _LONGEST_WAIT_SECONDS = 15
@@ -149,6 +150,9 @@ def _discard_the_rest() -> None:
     """Reads on: a client that still sends when the connection closes never reads its answer."""
     if "Expect" in request.headers:  # the client waits until it is told to send
         return
+    hurry = getattr(request.environ.get("gunicorn.socket"), "hurry", None)
+    if hurry:  # one that has stopped sending holds this thread
+        hurry(_SECONDS_TO_DISCARD)
     with suppress(Exception):  # the body is refused anyway, whatever is wrong with it
         for _ in range(_MOST_DISCARDED // _AT_ONCE):
             if not request.input_stream.read(_AT_ONCE):

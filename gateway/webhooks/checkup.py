@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from gateway.bodies import check_media_type, too_large
+from gateway.bodies import LARGEST_WEBHOOK, check_media_type, too_large
 from gateway.errors import ERRORS, ErrorCode, GatewayError
 from gateway.phone_number import PhoneNumber, mask_phone_numbers
 from gateway.timestamps import read_timestamp
@@ -19,7 +19,7 @@ from gateway.webhooks.expressions import Expression, ExpressionFailed
 from gateway.webhooks.guesses import explain
 from gateway.webhooks.saved_message import SavedMessage
 from gateway.webhooks.signatures import Refusal, SignedRequest, Timestamp
-from gateway.webhooks.source import LARGEST_BODY, Reading, WebhookSource, Withdrawal
+from gateway.webhooks.source import Reading, WebhookSource, Withdrawal
 
 _LONGEST_SHOWN = 100
 # The time is judged last, so the signature itself is good.
@@ -100,8 +100,8 @@ def _check_request(source: WebhookSource, saved: SavedMessage) -> None:
     content_type = saved.headers.get("content-type", "")
     encoding = saved.headers.get("content-encoding", "")
     check_media_type(content_type, encoding, source.body, may_lack_type=True)
-    if len(saved.body) > LARGEST_BODY:
-        raise too_large(LARGEST_BODY)
+    if len(saved.body) > LARGEST_WEBHOOK:
+        raise too_large(LARGEST_WEBHOOK)
 
 
 def _message_words(saved: SavedMessage) -> Iterator[str]:

@@ -19,8 +19,6 @@ from gateway.timestamps import read_event_time
 from gateway.webhooks.expressions import Expression, ExpressionFailed
 from gateway.webhooks.signatures import Refusal, Signature, SignedRequest, verify
 
-LARGEST_BODY = 1024 * 1024
-
 
 class Answer(StrEnum):
     """What a message is answered with."""

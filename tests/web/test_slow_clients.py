@@ -127,3 +127,18 @@ def test_a_client_that_sends_nothing_does_not_delay_the_end(
         code = served.stop()
 
     assert (code, time.monotonic() - began < 8) == (0, True)
+
+
+@pytest.mark.parametrize("path", [b"/v1/opt-outs", b"/v1/webhooks/nobody"])
+@pytest.mark.parametrize("sent", [0, 60_000])
+def test_a_body_that_is_too_large_is_refused_soon_though_its_client_stops_sending(
+    served: Served, path: bytes, sent: int
+) -> None:
+    head = HEAD.replace(b"/v1/opt-outs", path) + b"Content-Length: 1100000\r\n\r\n"
+    began = time.monotonic()
+    with connect(served) as connection:
+        connection.sendall(head + b" " * sent)
+        answer = answer_on(connection)
+
+    assert answer.status == (413 if path == b"/v1/opt-outs" else 404)
+    assert time.monotonic() - began < 5

@@ -8,6 +8,7 @@ from uuid import UUID
 from flask import Blueprint, Response, g, request
 
 from gateway.accounts import ALL_STORES, ApiKey
+from gateway.bodies import LARGEST_REQUEST
 from gateway.consent import OptOut, OptOutRequest, Order, Status
 from gateway.delivery.acceptance import Acceptance
 from gateway.errors import ErrorCode, GatewayError
@@ -48,7 +49,6 @@ from schemas.opt_out import (
     SearchResultSchema,
 )
 
-_LARGEST_BODY = 64 * 1024
 _DEFAULT_LIMIT = 50
 
 _opt_out_schema = OptOutSchema()
@@ -110,7 +110,7 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
         )
     )
     def create() -> Response:
-        body = read_body(limit=_LARGEST_BODY)
+        body = read_body(limit=LARGEST_REQUEST)
         given = read_object(body)
         receipt = _receipt(g.caller, body)
         fields = load_fields(request_schema, given)
@@ -211,7 +211,7 @@ def blueprint(settings: Settings, ledger: Ledger, acceptance: Acceptance) -> Blu
         )
     )
     def search() -> Response:
-        fields = load_fields(search_schema, read_object(read_body(limit=_LARGEST_BODY)))
+        fields = load_fields(search_schema, read_object(read_body(limit=LARGEST_REQUEST)))
         limit, cursor = fields.pop("limit") or _DEFAULT_LIMIT, fields.pop("cursor")
         number = fields["phone_number"]
         fields["phone_number"] = number and number.digits

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from flask import Blueprint, Response, g, make_response, request
 
+from gateway.bodies import LARGEST_WEBHOOK
 from gateway.consent import OptOutRequest
 from gateway.delivery.acceptance import Acceptance
 from gateway.errors import ErrorCode, GatewayError
@@ -28,7 +29,7 @@ from gateway.web.problems import problem
 from gateway.web.requests import BODY_PROBLEMS, read_body
 from gateway.webhooks.description import advice
 from gateway.webhooks.signatures import SENTENCES, SignedRequest
-from gateway.webhooks.source import LARGEST_BODY, Answer, Reading, WebhookSource, Withdrawal
+from gateway.webhooks.source import Answer, Reading, WebhookSource, Withdrawal
 from schemas.webhook import WebhookAnswerSchema
 
 _A_BODY_REPEATS_WITHIN = timedelta(hours=24)
@@ -78,7 +79,7 @@ def blueprint(settings: Settings, acceptance: Acceptance, messages: WebhookMessa
         sender = settings.webhook_sources.get(source)
         if sender is None:
             raise GatewayError(ErrorCode.NOT_FOUND, "There is no webhook source of this name.")
-        body = read_body(limit=LARGEST_BODY, written_as=sender.body, may_lack_type=True)
+        body = read_body(limit=LARGEST_WEBHOOK, written_as=sender.body, may_lack_type=True)
         headers = {header.lower(): text for header, text in request.headers.items()}
         now = datetime.now(UTC)
         refusal = sender.verify(SignedRequest(request.method, _url(settings), headers, body), now)
