@@ -36,12 +36,12 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def running(checkout: Path, **ports: int) -> Iterator[subprocess.Popen[str]]:
+def running(checkout: Path, **variables: int | str) -> Iterator[subprocess.Popen[str]]:
     """``script/run``, with its output in one pipe, until the block ends."""
     process = subprocess.Popen(
         ["script/run"],
         cwd=checkout,
-        env=_environment() | {name: str(port) for name, port in ports.items()},
+        env=_environment() | {name: str(value) for name, value in variables.items()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -64,8 +64,10 @@ def _environment() -> dict[str, str]:
 def test_run_says_what_to_open_and_ctrl_c_ends_everything(checkout: Path) -> None:
     ports = {"PORT": free_port(), "SANDBOX_PORT": free_port()}
     url = f"http://127.0.0.1:{ports['PORT']}"
+    # Conda's HOST, and a proxy that nobody runs.
+    others = {"HOST": "x86_64-conda-linux-gnu", "http_proxy": "http://127.0.0.1:9"}
 
-    with running(checkout, **ports) as process:
+    with running(checkout, **ports, **others) as process:
         assert process.stdout is not None
         lines = iter(process.stdout)
         ready = next(line for line in lines if line.startswith("Ready: "))
@@ -130,6 +132,37 @@ def test_setup_says_what_is_missing(tmp_path: Path, python: str | None, said: st
 
     assert (setup.returncode, setup.stdout) == (1, "")
     assert setup.stderr.startswith(said)
+
+
+def test_setup_leaves_the_environment_of_another_checkout_alone(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "kept").touch()
+    (tmp_path / ".venv").symlink_to(other)
+    (tmp_path / "script").symlink_to(ROOT / "script")
+
+    setup = subprocess.run([tmp_path / "script/setup"], capture_output=True, text=True, check=False)
+
+    assert (setup.returncode, setup.stdout) == (1, "")
+    assert setup.stderr.startswith(".venv is a link to a folder without Python and pip")
+    assert (other / "kept").exists()
+
+
+@pytest.mark.slow
+def test_setup_makes_the_environment_of_a_renamed_checkout_anew(tmp_path: Path) -> None:
+    checkout, renamed = tmp_path / "checkout", tmp_path / "renamed"
+    checkout.mkdir()
+    (checkout / "script").symlink_to(ROOT / "script")
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        (checkout / name).touch()
+
+    subprocess.run([checkout / "script/setup"], check=True)
+    checkout.rename(renamed)
+    subprocess.run([renamed / "script/setup"], check=True)
+    third = subprocess.run([renamed / "script/setup"], capture_output=True, check=True)
+
+    assert (renamed / ".venv/bin/pip").read_text().splitlines()[0].startswith(f"#!{renamed}/")
+    assert third.stderr == b""
 
 
 @pytest.mark.slow
