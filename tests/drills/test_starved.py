@@ -107,6 +107,8 @@ def test_few_files_may_be_open(
     assert "Too many open files" not in said
 
 
+# The limit counts all processes of a user, those of the other cases included.
+@pytest.mark.xdist_group("few threads")
 @pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
 @pytest.mark.parametrize("threads", [256, 40, 10])
 def test_few_threads_may_run(

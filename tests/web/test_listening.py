@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.factories import make_environment, run, serve
+from tests.support.ledgers import wait_until
 
 
 @pytest.fixture
@@ -21,6 +22,8 @@ def messages(log: str) -> list[str]:
 
 def test_a_line_says_what_to_open_once_somebody_listens(ledger: str, tmp_path: Path) -> None:
     with serve(make_environment(DATABASE_URL=ledger), tmp_path) as served:
+        # A thread of its own writes the lines.
+        wait_until(lambda: "Ready: " in served.stdout.read_text(), 10, "it is ready")
         said = messages(served.stdout.read_text())
 
         assert [line for line in said if line.startswith(("Listening", "Ready"))] == [
