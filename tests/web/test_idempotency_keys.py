@@ -193,3 +193,27 @@ def test_a_repeat_with_another_key_of_the_same_name_shows_no_other_stores_opt_ou
         "detail": "This Idempotency-Key was already used, by an API key of the same name, for a "
         "store that this API key may not act on. Use a new Idempotency-Key.",
     }
+
+
+def test_a_repeat_that_waits_for_one_that_is_given_up_hears_its_status_and_no_problem(
+    app: Flask, settings: Settings
+) -> None:
+    first = ok(post(app.test_client(), BODY, ASYNC | keyed("a")), 202)
+    being_sent = "UPDATE opt_outs SET claim = 'x', next_attempt_at = '2999-01-01 00:00:00.000000'"
+    change_ledger(settings, being_sent)
+    answers: list[TestResponse] = []
+    waiting = threading.Thread(
+        target=lambda: answers.append(post(app.test_client(), BODY, keyed("a")))
+    )
+    waiting.start()
+    time.sleep(0.2)
+    change_ledger(
+        settings,
+        "UPDATE opt_outs SET status = 'failed', claim = NULL, next_attempt_at = NULL, "
+        "error_code = 'crmtext_timeout', error_detail = 'no answer'",
+    )
+    waiting.join()
+
+    body = ok(answers[0])
+    assert (body["id"], body["status"]) == (first["id"], "failed")
+    assert answers[0].headers["Idempotency-Replayed"] == "true"

@@ -253,10 +253,13 @@ def _refuse_other_stores(caller: ApiKey, opt_outs: Sequence[OptOut]) -> None:
 
 
 def _answer(opt_out: OptOut) -> Response:
-    """200 where nothing is left to wait for, 202 while the gateway delivers it, else a problem."""
+    """202 while the gateway delivers it, a problem if CRM Text refused it, else 200.
+
+    One that was given up while a repeat waited is on record, so it is not a problem either.
+    """
     if opt_out.status == Status.PENDING:
         return _accepted(opt_out)
-    if opt_out.error and opt_out.status != Status.OPTED_OUT:
+    if opt_out.error and opt_out.status == Status.REJECTED:
         return problem(opt_out.error, opt_out.id)
     return json_answer(_opt_out_schema, opt_out)
 
