@@ -94,9 +94,7 @@ def _wait_until_free(server, host, port):
 def post_worker_init(worker):
     with started:
         started.value += 1
-        is_last = (
-            started.value == worker.cfg.workers
-        )  # none is ready later, so this is the last line
+        is_last = started.value == worker.cfg.workers
     if is_last:
         listener = str(worker.sockets[0])
         here = listener.replace("/0.0.0.0:", "/127.0.0.1:").replace("/[::]:", "/[::1]:")

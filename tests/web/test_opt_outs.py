@@ -11,7 +11,6 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-import gateway.ledger.database
 from gateway.app import create_app
 from gateway.settings import Settings
 from tests.support.api import (
@@ -424,9 +423,8 @@ def test_nothing_is_sent_while_the_ledger_has_no_tables(
 
 @pytest.mark.slow
 def test_nothing_is_sent_while_the_ledger_is_locked(
-    settings: Settings, crmtext: FakeCrmText, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, crmtext: FakeCrmText
 ) -> None:
-    monkeypatch.setattr(gateway.ledger.database, "BUSY_SECONDS", 0.1)
     client = create_app(settings).test_client()
     with sqlite3.connect(str(settings.database_url.database), isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
